@@ -3,7 +3,6 @@
 The texts are those of the wire facts (sections 3.2 to 3.5); every builder gives whole bytes.
 """
 
-
 from __future__ import annotations
 
 import json

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from proxy.core.keys import Role
+
+class Role(StrEnum):
+    """What a key may do; a route names the roles it lets in, and lets in no other."""
+
+    TENANT = "tenant"
+    FINANCE = "finance"
+    ADMIN = "admin"
+    METRICS = "metrics"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from proxy.core.refusal import Kind, Refusal
 
-RotateOn = Collection[Literal["5xx"] | int]
+RotateOn = Collection[str | int]
 """`upstream.rotate_on`: "5xx" for all of them, or single statuses."""
 
 

@@ -1,0 +1,1 @@
+"""RUN: one request or job, end to end; asks core, uses remote and store."""

@@ -1,0 +1,90 @@
+"""The way in: may this caller spend, and is the intent durable before anything is sent?"""
+
+from __future__ import annotations
+
+import hashlib
+
+from proxy import errors
+from proxy.core.budget import Limit, OverLimit
+from proxy.core.caller import Caller
+from proxy.core.catalog import Model
+from proxy.core.pricing import format_usd
+from proxy.flows.generation import Generation, Mode
+from proxy.flows.house import House
+from proxy.store.admission import Admission, KeyGone, admit
+from proxy.store.database import LedgerUnavailable
+
+_BUDGETS = frozenset({Limit.CLIPS_PER_MONTH, Limit.USD_PER_MONTH})
+
+
+def quote(house: House, caller: Caller, model: Model, asked: tuple[str, int, bool]) -> Generation:
+    """A generation with its ids, its price and the order of gateways; nothing is written yet.
+
+    `asked` is the model's name as the caller wrote it, the number of clips, and whether to stream.
+    Raises `ProxyError` for a model that the caller may not use or that has no price.
+    """
+    asked_model, clips, stream = asked
+    if house.draining:
+        raise errors.draining()
+    if not caller.may_use(model.name):
+        raise errors.model_not_allowed(asked_model)
+    now, started = house.clock.now(), house.clock.monotonic()
+    price = house.prices.quote(model.name, now.date())
+    if price is None:
+        house.metrics.unpriced(clips)
+        raise errors.model_without_price(model.name)
+    mode: Mode = "chat"
+    return Generation(
+        id=house.mint("gen"),
+        clip_ids=tuple(house.mint("video") for _ in range(clips)),
+        caller=caller,
+        mode=mode,
+        model=model.name,
+        asked_model=asked_model,
+        stream=stream,
+        price=price,
+        accepted_at=now,
+        started=started,
+        deadline=started + house.config.limits.answer_seconds_max,
+        order=house.fleet.plan(),
+    )
+
+
+async def take_hold(house: House, generation: Generation, body: bytes) -> None:
+    """Write the generation, its clips, their holds and the first attempt: the intent (law 4).
+
+    Raises `ProxyError` when a limit, a revoked key or the database forbids it; nothing was written
+    then.
+    """
+    admission = Admission(
+        generation_id=generation.id,
+        clip_ids=generation.clip_ids,
+        tenant_id=generation.caller.tenant_id,
+        key_id=generation.caller.key_id,
+        mode=generation.mode,
+        model=generation.model,
+        asked_model=generation.asked_model,
+        stream=generation.stream,
+        body_hash=hashlib.sha256(body).hexdigest(),
+        price=generation.price,
+        vendor_clips_in_flight=house.config.limits.vendor_clips_in_flight,
+        now=generation.accepted_at,
+        process_id=house.process_id,
+        gateway=generation.order[0],
+    )
+    try:
+        answer = await house.database.write(lambda tx: admit(tx, admission))
+    except LedgerUnavailable:
+        raise errors.ledger_unavailable() from None
+    if isinstance(answer, KeyGone):
+        raise errors.invalid_api_key()
+    if isinstance(answer, OverLimit):
+        raise _refusal(answer)
+
+
+def _refusal(over: OverLimit) -> errors.ProxyError:
+    if over.limit in _BUDGETS:
+        money = over.limit is Limit.USD_PER_MONTH
+        allowed = f"${format_usd(over.allowed)}" if money else f"{over.allowed:,} clips"
+        return errors.insufficient_quota(over.limit, allowed)
+    return errors.rate_limit_exceeded(over.limit, over.allowed, over.retry_after_seconds or 1)

@@ -1,0 +1,74 @@
+"""One paid request on its way through this process, and what is told to its caller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from proxy.core.caller import Caller
+from proxy.core.headers import UpstreamIds
+from proxy.core.pricing import Price
+from proxy.core.rotation import Outcome
+from proxy.store import generations
+
+Mode = Literal["chat", "video"]
+
+
+@dataclass(slots=True)
+class Generation:
+    """One paid request; its ids are minted before anything is sent (decision 3).
+
+    `started` and `deadline` are monotonic seconds. `delivered` grows as clips are
+    announced, `overhead_seconds` by what our own work keeps the answer waiting.
+    """
+
+    id: str
+    clip_ids: tuple[str, ...]
+    caller: Caller
+    mode: Mode
+    model: str
+    asked_model: str
+    stream: bool
+    price: Price
+    accepted_at: datetime
+    started: float
+    deadline: float
+    order: tuple[str, ...]
+    tried: list[tuple[str, Outcome]] = field(default_factory=list)
+    upstream: UpstreamIds = field(default_factory=UpstreamIds)
+    delivered: int = 0
+    overhead_seconds: float = 0.0
+
+    @property
+    def gateway(self) -> str:
+        """The gateway of the latest attempt."""
+        return self.tried[-1][0] if self.tried else self.order[0]
+
+    def upstream_row(self) -> generations.UpstreamIds:
+        """The vendor's ids of the latest attempt, as the database keeps them."""
+        return generations.UpstreamIds(
+            self.upstream.request_id or self.upstream.oneapi_request_id,
+            self.upstream.origin_request_id,
+        )
+
+    def take_clips(self, count: int) -> tuple[str, ...]:
+        """The next `count` clips that have no link yet; they have one from now on."""
+        taken = self.clip_ids[self.delivered : self.delivered + count]
+        self.delivered += len(taken)
+        return taken
+
+    def headers(self) -> list[tuple[str, str]]:
+        """The reply headers that tell a caller which request this was and where it went."""
+        named = [
+            ("x-clipmeter-generation", self.id),
+            ("x-clipmeter-clips", ",".join(self.clip_ids)),
+            ("x-clipmeter-gateway", self.gateway),
+            ("x-clipmeter-attempts", str(max(len(self.tried), 1))),
+            ("cache-status", "clipmeter; fwd=bypass"),
+        ]
+        if self.upstream.request_id:
+            named.append(("x-upstream-request-id", self.upstream.request_id))
+        if self.upstream.origin_request_id:
+            named.append(("x-upstream-origin-request-id", self.upstream.origin_request_id))
+        return named

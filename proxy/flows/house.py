@@ -1,0 +1,55 @@
+"""What every flow works with: made once by the application, handed to each flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from proxy.config import Config
+from proxy.core.catalog import Catalog
+from proxy.core.pricing import PriceBook
+from proxy.flows.background import Background
+from proxy.flows.fleet import FleetKeeper
+from proxy.flows.settle import Settler
+from proxy.metrics import Metrics
+from proxy.remote.gateway import Gateway, Gateways
+from proxy.store.database import Database
+
+
+class Clock(Protocol):
+    """The two times: `now` for records (aware, UTC), `monotonic` seconds for waits."""
+
+    def now(self) -> datetime:
+        """The time of day, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+
+@dataclass(slots=True)
+class House:
+    """The application's parts, as the flows use them.
+
+    `mint` makes an id with a given prefix; `process_id` names this process in the database.
+    `addresses` has each gateway by its name. `prices` is replaced as a whole when a price is added.
+    `draining` is set by shutdown.
+    """
+
+    config: Config
+    catalog: Catalog
+    prices: PriceBook
+    database: Database
+    gateways: Gateways
+    addresses: Mapping[str, Gateway]
+    fleet: FleetKeeper
+    metrics: Metrics
+    settler: Settler
+    background: Background
+    clock: Clock
+    mint: Callable[[str], str]
+    process_id: str
+    draining: bool = False

@@ -1,0 +1,1 @@
+"""DIAL: every outgoing connection starts here and nowhere else; trouble comes back as a value."""

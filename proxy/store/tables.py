@@ -1,0 +1,267 @@
+"""The rows, declared with SQLModel; statements use the Core tables named at the end.
+
+Money is whole micro-dollars in 64 bits, times are aware UTC, a month is the text "YYYY-MM". Which
+changes the database itself refuses (entries are append-only, a clip's price never moves) stands in
+the migrations. Indexes are few, because each is paid for by every admission.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Final
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, text
+from sqlmodel import Field, SQLModel
+
+from proxy.store.moments import Moment
+
+VENDOR_TEXT_LENGTH_MAX: Final = 2_000
+VENDOR_SCOPE: Final = "vendor"
+"""The row of `flights` that counts every tenant's clips."""
+
+
+class Tenant(SQLModel, table=True):
+    """Who pays; a missing limit means none, missing models mean all."""
+
+    __tablename__ = "tenants"
+
+    id: str = Field(primary_key=True)
+    name: str = Field(unique=True)
+    cost_center: str | None = None
+    clips_per_month: int | None = Field(default=None, sa_type=BigInteger)
+    micros_per_month: int | None = Field(default=None, sa_type=BigInteger)
+    clips_in_flight: int | None = Field(default=None, sa_type=BigInteger)
+    requests_per_minute: int | None = Field(default=None, sa_type=BigInteger)
+    models: list[str] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    created_at: datetime = Field(sa_type=Moment)
+    disabled_at: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class Key(SQLModel, table=True):
+    """What a caller shows, kept only as a keyed digest; tenant keys alone have a tenant."""
+
+    __tablename__ = "keys"
+
+    id: str = Field(primary_key=True)
+    digest: str = Field(unique=True)
+    tenant_id: str | None = Field(default=None, foreign_key="tenants.id")
+    role: str
+    label: str
+    prefix: str
+    created_at: datetime = Field(sa_type=Moment)
+    expires_at: datetime | None = Field(default=None, sa_type=Moment)
+    last_used_at: datetime | None = Field(default=None, sa_type=Moment)
+    revoked_at: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class PriceRow(SQLModel, table=True):
+    """One line of the price book; append-only."""
+
+    __tablename__ = "prices"
+    __table_args__ = (
+        Index("prices_model_day", "model", "valid_from", unique=True),
+        CheckConstraint("micros >= 0", name="prices_not_negative"),
+    )
+
+    version: str = Field(primary_key=True)
+    model: str
+    micros: int = Field(sa_type=BigInteger)
+    valid_from: date
+    added_at: datetime = Field(sa_type=Moment)
+    origin: str
+
+
+class Generation(SQLModel, table=True):
+    """One paid request: what was asked, where it went, how it ended."""
+
+    __tablename__ = "generations"
+
+    id: str = Field(primary_key=True)
+    tenant_id: str = Field(foreign_key="tenants.id")
+    key_id: str = Field(foreign_key="keys.id")
+    mode: str
+    model: str
+    asked_model: str
+    clips: int
+    stream: bool
+    body_hash: str
+    accepted_at: datetime = Field(sa_type=Moment)
+    month: str
+    process_id: str
+    gateway: str | None = None
+    attempts: int
+    upstream_request_id: str | None = None
+    upstream_origin_request_id: str | None = None
+    upstream_id: str | None = None
+    status: int | None = None
+    ended_at: datetime | None = Field(default=None, sa_type=Moment)
+    ending: str | None = None
+    reason: str | None = None
+    vendor_text: str | None = None
+
+
+class Clip(SQLModel, table=True):
+    """The unit rendered and billed; its price is frozen when it is accepted.
+
+    `month` is the budget's, of acceptance; `finance_month` that of the end, null until then.
+    """
+
+    __tablename__ = "clips"
+    __table_args__ = (
+        Index("clips_position", "generation_id", "position", unique=True),
+        Index("clips_listing", "tenant_id", "accepted_at", "id"),
+        Index(
+            "clips_unsettled",
+            "accepted_at",
+            sqlite_where=text("completed_at IS NULL"),
+            postgresql_where=text("completed_at IS NULL"),
+        ),
+        Index(
+            "clips_finance",
+            "finance_month",
+            "tenant_id",
+            sqlite_where=text("finance_month IS NOT NULL"),
+            postgresql_where=text("finance_month IS NOT NULL"),
+        ),
+        CheckConstraint("price_micros >= 0", name="clips_price_not_negative"),
+        CheckConstraint("list_micros >= 0", name="clips_list_not_negative"),
+    )
+
+    id: str = Field(primary_key=True)
+    generation_id: str = Field(foreign_key="generations.id")
+    tenant_id: str = Field(foreign_key="tenants.id")
+    position: int
+    model: str
+    state: str
+    price_micros: int = Field(sa_type=BigInteger)
+    list_micros: int = Field(sa_type=BigInteger)
+    price_version: str
+    accepted_at: datetime = Field(sa_type=Moment)
+    month: str
+    completed_at: datetime | None = Field(default=None, sa_type=Moment)
+    finance_month: str | None = None
+    reason: str | None = None
+    url: str | None = None
+    vendor_text: str | None = None
+
+
+class Attempt(SQLModel, table=True):
+    """One try at one gateway; its outcome is "dispatching" until it is known."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        Index(
+            "attempts_exposed",
+            "generation_id",
+            sqlite_where=text("exposure_micros > 0"),
+            postgresql_where=text("exposure_micros > 0"),
+        ),
+        CheckConstraint("exposure_micros >= 0", name="attempts_not_negative"),
+    )
+
+    generation_id: str = Field(primary_key=True, foreign_key="generations.id")
+    number: int = Field(primary_key=True)
+    gateway: str
+    started_at: datetime = Field(sa_type=Moment)
+    ended_at: datetime | None = Field(default=None, sa_type=Moment)
+    outcome: str
+    status: int | None = None
+    reason: str | None = None
+    maybe_accepted: bool
+    exposure_micros: int = Field(sa_type=BigInteger)
+    upstream_request_id: str | None = None
+    upstream_origin_request_id: str | None = None
+
+
+class LedgerEntry(SQLModel, table=True):
+    """One line of the ledger, append-only.
+
+    `id` is derived from what it records, and `settles`, unique, is the clip of a charge or a
+    release: so the database itself refuses to book a fact twice, or to settle a clip both ways.
+    """
+
+    __tablename__ = "entries"
+    __table_args__ = (
+        Index("entries_settles", "settles", unique=True),
+        CheckConstraint("amount_micros >= 0", name="entries_not_negative"),
+        CheckConstraint("kind IN ('hold', 'charge', 'release')", name="entries_kind"),
+        CheckConstraint("id = kind || ':' || clip_id", name="entries_derived_id"),
+        CheckConstraint(
+            "(kind = 'hold') = (settles IS NULL) AND (settles IS NULL OR settles = clip_id)",
+            name="entries_settles_its_clip",
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    kind: str
+    clip_id: str = Field(foreign_key="clips.id")
+    tenant_id: str
+    amount_micros: int = Field(sa_type=BigInteger)
+    booked_at: datetime = Field(sa_type=Moment)
+    month: str
+    settles: str | None = None
+
+
+class Budget(SQLModel, table=True):
+    """What a tenant's clips accepted in a month hold or were charged."""
+
+    __tablename__ = "budgets"
+
+    tenant_id: str = Field(primary_key=True, foreign_key="tenants.id")
+    month: str = Field(primary_key=True)
+    clips: int = Field(sa_type=BigInteger)
+    micros: int = Field(sa_type=BigInteger)
+
+
+class Flight(SQLModel, table=True):
+    """Clips in flight: one row for each tenant, and the vendor account's own."""
+
+    __tablename__ = "flights"
+
+    scope: str = Field(primary_key=True)
+    clips: int = Field(sa_type=BigInteger)
+
+
+class Minute(SQLModel, table=True):
+    """Requests that a tenant's latest minute has seen."""
+
+    __tablename__ = "minutes"
+
+    tenant_id: str = Field(primary_key=True, foreign_key="tenants.id")
+    minute: datetime = Field(sa_type=Moment)
+    requests: int = Field(sa_type=BigInteger)
+
+
+class Process(SQLModel, table=True):
+    """A running server, so that the generations of one that died are found."""
+
+    __tablename__ = "processes"
+
+    id: str = Field(primary_key=True)
+    started_at: datetime = Field(sa_type=Moment)
+    seen_at: datetime = Field(sa_type=Moment)
+
+
+class Installation(SQLModel, table=True):
+    """Facts about this installation, such as the sandbox's stamp."""
+
+    __tablename__ = "installation"
+
+    key: str = Field(primary_key=True)
+    value: str
+
+
+METADATA: Final = SQLModel.metadata
+
+TENANTS: Final = METADATA.tables["tenants"]
+KEYS: Final = METADATA.tables["keys"]
+PRICES: Final = METADATA.tables["prices"]
+GENERATIONS: Final = METADATA.tables["generations"]
+CLIPS: Final = METADATA.tables["clips"]
+ATTEMPTS: Final = METADATA.tables["attempts"]
+ENTRIES: Final = METADATA.tables["entries"]
+BUDGETS: Final = METADATA.tables["budgets"]
+FLIGHTS: Final = METADATA.tables["flights"]
+MINUTES: Final = METADATA.tables["minutes"]
+PROCESSES: Final = METADATA.tables["processes"]
+INSTALLATION: Final = METADATA.tables["installation"]

@@ -1,0 +1,625 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.core.headers import forward
+from proxy.core.rotation import Silent, Unreachable
+from proxy.remote import gateway as module
+from proxy.remote.answer import Ending
+from proxy.remote.gateway import Call, Deadlines, Gateway, Gateways, Opened
+from tests.remote.fault_server import Fault, FaultServer, Line
+from tests.remote.faults import BIG, CASES, CHUNK, CHUNKED, EVENT, HEAD, SMALL, Case, after_request
+
+PATIENT = Deadlines(
+    connect_seconds=10, write_seconds=10, head_seconds=10, stall_seconds=10, total_seconds=20
+)
+"""More than anything here takes, on a busy machine too."""
+
+POST = Call("POST", "/v1/chat/completions", body=SMALL, content_type="application/json")
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+def run(story: Coroutine[Any, Any, None], loop: str = "asyncio") -> None:
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(story)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - nobody could set an event for most of these
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def facing(fault: Fault) -> AsyncIterator[tuple[FaultServer, Gateways]]:
+    """A server with `fault`, and a dialler that is closed whatever the test does."""
+    async with FaultServer(fault) as server:
+        gateways = Gateways("sk-test")
+        try:
+            yield server, gateways
+        finally:
+            await gateways.close()
+
+
+def just_enough(case: Case) -> Deadlines:
+    """Short for the one phase that `case` runs out of, patient for all others."""
+    expected = str(case.expected)
+    return replace(
+        PATIENT,
+        connect_seconds=0.3 if expected == "Unreachable timeout" else 10,
+        write_seconds=0.3 if expected == "Silent timeout" else 10,
+        head_seconds=0.3 if expected == "Silent timeout" else 10,
+        stall_seconds=0.3 if "stalled" in expected else 10,
+        total_seconds=1 if "timed_out" in expected else 20,
+    )
+
+
+async def told(gateways: Gateways, url: str, call: Call, deadlines: Deadlines) -> str:
+    """The outcome of `call` in words."""
+    outcome = await gateways.open(Gateway("a", url), call, deadlines=deadlines)
+    if not isinstance(outcome, Opened):
+        return f"{type(outcome).__name__} {outcome.reason}"
+    answer = outcome.answer
+    body = b"".join([chunk async for chunk in answer])
+    framed = "framed" if answer.framed else "unframed"
+    said = f"{answer.status} {framed} {answer.ending}"
+    return said if answer.ending is Ending.TIMED_OUT else f"{said} {len(body)}"
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def succeed(line: Line) -> None:
+    """Answer every request of the connection."""
+    while True:
+        await line.request()
+        await line.send(OK)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_each_fault_has_its_outcome_and_its_number_of_requests(case: Case, loop: str) -> None:
+    async def story() -> None:
+        async with facing(case.fault) as (server, gateways):
+            url = server.url.replace("http:", f"{case.scheme}:")
+            call = Call("POST", "/v1/chat/completions", body=case.body)
+            said = await told(gateways, url, call, just_enough(case))
+            expected = (case.expected,) if isinstance(case.expected, str) else case.expected
+            assert said in expected
+            assert len(server.requests) == case.seen
+            assert server.connections == 1
+
+    run(story(), loop)
+
+
+def test_a_refused_connection_is_unreachable() -> None:
+    async def story() -> None:
+        with socket.socket() as placeholder:
+            placeholder.bind(("127.0.0.1", 0))  # bound and not listening
+            url = f"http://127.0.0.1:{placeholder.getsockname()[1]}"
+            gateways = Gateways("sk-test")
+            outcome = await gateways.open(Gateway("a", url), POST, deadlines=PATIENT)
+            assert outcome == Unreachable("refused")
+            await gateways.close()
+
+    run(story())
+
+
+def test_the_headers_event_comes_before_any_byte_leaves() -> None:
+    """What the phase rests on: a promise of the HTTP client's that a new version could break."""
+    seen: list[int] = []
+
+    async def story() -> None:
+        arrived = 0
+
+        async def count(line: Line) -> None:
+            nonlocal arrived
+            while data := await line.reader.read(65536):
+                arrived += len(data)
+
+        async def on_headers(_: aiohttp.ClientSession, __: SimpleNamespace, ___: Any) -> None:
+            await asyncio.sleep(0.1)
+            seen.append(arrived)
+
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(on_headers)
+        timeout = aiohttp.ClientTimeout(total=0.3)
+        async with (
+            FaultServer(count) as server,
+            aiohttp.ClientSession(trace_configs=[trace], timeout=timeout) as session,
+        ):
+            with pytest.raises(TimeoutError):
+                await session.post(server.url, data=SMALL)
+            await until(lambda: arrived > len(SMALL))
+
+    run(story())
+    assert seen == [0]
+
+
+def test_a_paid_post_is_never_repeated_and_never_shares_a_connection() -> None:
+    """A server that resets the second request of a connection never gets to do so (R27)."""
+
+    async def once(line: Line) -> None:
+        await line.request()
+        await line.send(OK)
+        await line.request()
+        line.reset()
+
+    async def story() -> None:
+        async with facing(once) as (server, gateways):
+            for _ in range(20):
+                assert await told(gateways, server.url, POST, PATIENT) == "200 framed complete 2"
+            assert len(server.requests) == server.connections == 20
+            assert all(b"\r\nConnection: close\r\n" in request for request in server.requests)
+
+    run(story())
+
+
+def test_free_gets_share_a_connection() -> None:
+    async def story() -> None:
+        async with facing(succeed) as (server, gateways):
+            here = Gateway("a", server.url)
+            for _ in range(3):
+                outcome = await gateways.get(here, "/v1/videos/abc", deadlines=PATIENT)
+                assert isinstance(outcome, Opened)
+                assert [chunk async for chunk in outcome.answer] == [b"{}"]
+            assert (len(server.requests), server.connections) == (3, 1)
+
+    run(story())
+
+
+def test_closing_a_finished_get_leaves_the_next_one_on_its_connection_alone() -> None:
+    async def story() -> None:
+        async with facing(succeed) as (server, gateways):
+            here = Gateway("a", server.url)
+            first = await gateways.get(here, "/v1/models", deadlines=PATIENT)
+            second = await gateways.get(here, "/v1/models", deadlines=PATIENT)
+            assert isinstance(first, Opened)
+            assert isinstance(second, Opened)
+            assert server.connections == 1
+            first.answer.close()
+            assert [chunk async for chunk in second.answer] == [b"{}"]
+            assert second.answer.ending is Ending.COMPLETE
+
+    run(story())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_bytes_that_arrived_before_the_break_are_not_lost(loop: str) -> None:
+    """A clip's link may stand in them, and the reader may be busy with the ledger meanwhile."""
+
+    async def story() -> None:
+        async with facing(after_request(CHUNKED + CHUNK, then="reset", pause=0.05)) as (
+            server,
+            gateways,
+        ):
+            outcome = await gateways.open(Gateway("a", server.url), POST, deadlines=PATIENT)
+            assert isinstance(outcome, Opened)
+            await until(lambda: outcome.answer._response.reset)
+            assert [chunk async for chunk in outcome.answer] == [EVENT]
+            assert outcome.answer.ending is Ending.CUT
+
+    run(story(), loop)
+
+
+def test_a_busy_reader_is_not_a_stall() -> None:
+    async def story() -> None:
+        async with facing(after_request(CHUNKED + CHUNK + b"0\r\n\r\n")) as (server, gateways):
+            deadlines = Deadlines(1, 1, 1, stall_seconds=0.05, total_seconds=5)
+            outcome = await gateways.open(Gateway("a", server.url), POST, deadlines=deadlines)
+            assert isinstance(outcome, Opened)
+            await asyncio.sleep(0.15)
+            assert [chunk async for chunk in outcome.answer] == [EVENT]
+            assert outcome.answer.ending is Ending.COMPLETE
+
+    run(story())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_cancelled_call_leaves_no_connection_behind(loop: str) -> None:
+    async def story() -> None:
+        async with facing(after_request(then="hold")) as (server, gateways):
+            call = gateways.open(Gateway("a", server.url), POST, deadlines=PATIENT)
+            task = asyncio.create_task(call)
+            await until(lambda: len(server.requests) == 1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await until(lambda: server.open == 0, seconds=1)
+
+    run(story(), loop)
+
+
+def test_a_cancelled_upload_sends_no_more() -> None:
+    got = 0
+
+    async def slow(line: Line) -> None:
+        nonlocal got
+        await line.head()
+        await asyncio.sleep(0.2)
+        while data := await line.reader.read(65536):
+            got += len(data)
+
+    async def story() -> None:
+        async with facing(slow) as (server, gateways):
+            call = Call("POST", "/v1/videos", body=BIG)
+            opening = gateways.open(Gateway("a", server.url), call, deadlines=PATIENT)
+            task = asyncio.create_task(opening)
+            await until(lambda: len(server.requests) == 1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await until(lambda: server.open == 0)
+
+    run(story())
+    assert got < len(BIG)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_storm_of_cancellations_costs_neither_connections_nor_descriptors(loop: str) -> None:
+    chance = random.Random(7)
+    kept: list[str] = []
+
+    async def slow(line: Line) -> None:
+        while True:
+            await line.request()
+            await asyncio.sleep(0.01)
+            await line.send(OK)
+
+    async def story() -> None:
+        async with facing(slow) as (server, gateways):
+            here = Gateway("a", server.url)
+            assert await told(gateways, server.url, POST, PATIENT) == "200 framed complete 2"
+            before = descriptors()
+
+            async def caller(method: str, patience: float | None) -> None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(patience):
+                        call = Call(method, "/v1/models", body=SMALL if method == "POST" else b"")
+                        outcome = await gateways.open(here, call, deadlines=PATIENT)
+                        assert isinstance(outcome, Opened)
+                        outcome.answer.close()
+                    kept.append(method)
+
+            callers = [
+                asyncio.create_task(caller(chance.choice(["GET", "POST"]), patience))
+                for patience in [None, *(chance.random() / 4 for _ in range(398)), 0.0]
+            ]
+            await asyncio.gather(*callers)
+            assert 0 < len(kept) < 400  # some were in time, some were not
+            for _ in range(3):
+                assert await told(gateways, server.url, POST, PATIENT) == "200 framed complete 2"
+                get = Call("GET", "/v1/models")
+                assert await told(gateways, server.url, get, PATIENT) == "200 framed complete 2"
+            await gateways.close()
+            await until(lambda: server.open == 0)
+            await until(lambda: descriptors() <= before)
+
+    run(story(), loop)
+
+
+def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with facing(succeed) as (server, gateways), FaultServer(succeed) as detour:
+            for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+                monkeypatch.setenv(name, detour.url)
+                monkeypatch.setenv(name.lower(), detour.url)
+            monkeypatch.setenv("NO_PROXY", "")
+            monkeypatch.setenv("no_proxy", "")
+            assert await told(gateways, server.url, POST, PATIENT) == "200 framed complete 2"
+            assert (len(server.requests), detour.connections) == (1, 0)
+
+    run(story())
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_answer_and_is_not_followed(status: int) -> None:
+    async def story() -> None:
+        async with FaultServer(succeed) as elsewhere:
+            head = (
+                f"HTTP/1.1 {status} Go\r\nLocation: {elsewhere.url}/\r\nContent-Length: 0\r\n\r\n"
+            )
+            async with facing(after_request(head.encode())) as (server, gateways):
+                said = await told(gateways, server.url, POST, PATIENT)
+                assert said == f"{status} framed complete 0"
+                assert (len(server.requests), elsewhere.connections) == (1, 0)
+
+    run(story())
+
+
+def test_our_key_overrides_whatever_authorization_is_given() -> None:
+    async def story() -> None:
+        async with facing(succeed) as (server, gateways):
+            call = Call(
+                "POST",
+                "/v1/videos?x=1",
+                headers=[
+                    *forward([(b"Accept", b"text/event-stream"), (b"Content-Type", b"a/b")]),
+                    ("Authorization", "Bearer sk-cm-caller"),
+                    ("Host", "elsewhere.example"),
+                    ("Expect", "100-continue"),
+                    ("Cookie", "a=b"),
+                    ("Transfer-Encoding", "chunked"),
+                    ("X-Odd", "one\r\nX-Two: two"),
+                ],
+                body=SMALL,
+                content_type="application/json",
+            )
+            assert await told(gateways, server.url, call, PATIENT) == "200 framed complete 2"
+            head, _, body = server.requests[0].partition(b"\r\n\r\n")
+            lines = head.decode().split("\r\n")
+            assert lines[0] == "POST /v1/videos?x=1 HTTP/1.1"
+            assert sorted(line.lower() for line in lines[1:]) == [
+                "accept-encoding: identity",
+                "accept: text/event-stream",
+                "authorization: bearer sk-test",
+                "connection: close",
+                f"content-length: {len(SMALL)}",
+                "content-type: application/json",
+                f"host: 127.0.0.1:{server.port}",
+                "user-agent: clipmeter",
+                "via: 1.1 clipmeter",
+            ]
+            assert body == SMALL
+
+    run(story())
+
+
+def test_cookies_are_forgotten() -> None:
+    async def story() -> None:
+        cookie = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"
+        async with facing(after_request(cookie)) as (server, gateways):
+            for _ in range(2):
+                assert await told(gateways, server.url, POST, PATIENT) == "200 framed complete 0"
+            assert b"a=b" not in server.requests[1]
+
+    run(story())
+
+
+def test_a_large_body_arrives_whole() -> None:
+    async def story() -> None:
+        body = random.Random(3).randbytes(5_000_003)
+        async with facing(after_request(OK)) as (server, gateways):
+            call = Call("POST", "/v1/videos", body=body)
+            assert await told(gateways, server.url, call, PATIENT) == "200 framed complete 2"
+            assert server.requests[0].endswith(b"\r\n\r\n" + body)
+
+    run(story())
+
+
+def test_an_encoded_body_is_passed_on_encoded() -> None:
+    async def story() -> None:
+        packed = gzip.compress(EVENT)
+        head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+        async with facing(after_request(head + packed)) as (server, gateways):
+            outcome = await gateways.open(Gateway("a", server.url), POST, deadlines=PATIENT)
+            assert isinstance(outcome, Opened)
+            assert b"".join([chunk async for chunk in outcome.answer]) == packed
+            assert (b"Content-Encoding", b"gzip") in outcome.answer.headers
+
+    run(story())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    pieces=st.lists(st.binary(min_size=1, max_size=3000), max_size=12),
+    framing=st.sampled_from(["chunked", "length", "close"]),
+    cuts=st.lists(st.integers(min_value=1, max_value=4000), min_size=1, max_size=8),
+)
+def test_every_byte_crosses_unchanged(pieces: list[bytes], framing: str, cuts: list[int]) -> None:
+    body = b"".join(pieces)
+    if framing == "chunked":
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+        wire = CHUNKED + chunks + b"0\r\n\r\n"
+    elif framing == "length":
+        wire = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    else:
+        wire = HEAD + b"\r\n" + body
+    segments: list[bytes] = []
+    while wire:
+        cut = cuts[len(segments) % len(cuts)]
+        segments.append(wire[:cut])
+        wire = wire[cut:]
+
+    async def story() -> None:
+        async with facing(after_request(*segments)) as (server, gateways):
+            outcome = await gateways.open(Gateway("a", server.url), POST, deadlines=PATIENT)
+            assert isinstance(outcome, Opened)
+            assert b"".join([chunk async for chunk in outcome.answer]) == body
+            assert outcome.answer.ending is Ending.COMPLETE
+            assert outcome.answer.framed is (framing != "close")
+
+    run(story())
+
+
+def test_a_body_that_nobody_reads_is_held_back_at_the_vendor() -> None:
+    sent = 0
+
+    async def flood(line: Line) -> None:
+        nonlocal sent
+        await line.request()
+        await line.send(HEAD + b"\r\n")
+        while True:
+            await line.send(b"x" * 2**20)
+            sent += 2**20
+
+    async def story() -> None:
+        async with facing(flood) as (server, gateways):
+            outcome = await gateways.open(Gateway("a", server.url), POST, deadlines=PATIENT)
+            assert isinstance(outcome, Opened)
+            await asyncio.sleep(0.3)
+            assert sent < 64 * 2**20
+            outcome.answer.close()
+            await until(lambda: server.open == 0)
+
+    run(story())
+
+
+def test_a_refusal_is_read_up_to_a_bound() -> None:
+    async def story() -> None:
+        wire = b"HTTP/1.1 500 Oops\r\nContent-Length: 9000\r\n\r\n" + b"e" * 9000
+        async with facing(after_request(wire)) as (server, gateways):
+            for bytes_max, length, ending in (
+                (9000, 9000, Ending.COMPLETE),
+                (8999, 8999, Ending.CUT),
+            ):
+                outcome = await gateways.open(Gateway("a", server.url), POST, deadlines=PATIENT)
+                assert isinstance(outcome, Opened)
+                assert len(await outcome.answer.read_refusal_body(bytes_max)) == length
+                assert outcome.answer.ending is ending
+
+    run(story())
+
+
+def test_a_refusal_that_drips_is_given_up_after_one_silence() -> None:
+    async def drip(line: Line) -> None:
+        await line.request()
+        await line.send(b"HTTP/1.1 503 No\r\n\r\n")
+        while True:
+            await line.send(b"e")
+            await asyncio.sleep(0.02)
+
+    async def story() -> None:
+        async with facing(drip) as (server, gateways):
+            deadlines = Deadlines(1, 1, 1, stall_seconds=0.2, total_seconds=20)
+            outcome = await gateways.open(Gateway("a", server.url), POST, deadlines=deadlines)
+            assert isinstance(outcome, Opened)
+            started = time.monotonic()
+            body = await outcome.answer.read_refusal_body(1000)
+            assert time.monotonic() - started < 5
+            assert set(body) == set(b"e")
+            assert outcome.answer.ending is Ending.TIMED_OUT
+
+    run(story())
+
+
+def test_the_total_deadline_bounds_every_phase() -> None:
+    async def story() -> None:
+        async with facing(after_request(then="hold")) as (server, gateways):
+            deadlines = Deadlines(10, 10, 10, 10, total_seconds=0.1)
+            outcome = await gateways.open(Gateway("a", server.url), POST, deadlines=deadlines)
+            assert outcome == Silent("timeout")
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "v1/models",
+        "/v1/a b",
+        "/v1/a\r\nX: y",
+        "/v1/videos/../keys",
+        "/v1/videos/%2E%2e/keys",
+        "/v1/..",
+        "/v1/..?a",
+        "/#f",
+        "",
+    ],
+)
+def test_a_path_that_would_ask_for_something_else_is_refused(path: str) -> None:
+    async def story() -> None:
+        async with facing(succeed) as (server, gateways):
+            with pytest.raises(ValueError, match="path"):
+                await gateways.get(Gateway("a", server.url), path, deadlines=PATIENT)
+            assert server.connections == 0
+
+    run(story())
+
+
+@pytest.mark.parametrize("key", ["", " ", "a\nb", "schlüssel", "k\x00"])
+def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    async def story() -> None:
+        with pytest.raises(ValueError, match="API key"):
+            Gateways(key)
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("status", "alive"), [(200, True), (401, True), (404, True), (500, False), (503, False)]
+)
+def test_a_probe_takes_any_answer_below_500_for_life(status: int, alive: bool) -> None:
+    async def story() -> None:
+        wire = b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status
+        async with facing(after_request(wire)) as (server, gateways):
+            here = Gateway("a", server.url)
+            assert await gateways.probe(here, deadlines=PATIENT) is alive
+            assert server.requests[0].startswith(b"GET /v1/models HTTP/1.1\r\n")
+
+    run(story())
+
+
+def test_a_probe_without_an_answer_is_no_life() -> None:
+    async def story() -> None:
+        async with facing(after_request(then="hold")) as (server, gateways):
+            assert (
+                await gateways.probe(
+                    Gateway("a", server.url), deadlines=replace(PATIENT, head_seconds=0.2)
+                )
+                is False
+            )
+
+    run(story())
+
+
+def test_closing_cuts_what_is_still_being_read() -> None:
+    async def story() -> None:
+        async with facing(after_request(CHUNKED + CHUNK, then="hold")) as (server, gateways):
+            outcome = await gateways.open(Gateway("a", server.url), POST, deadlines=PATIENT)
+            assert isinstance(outcome, Opened)
+            answer = outcome.answer
+            assert await anext(answer) == EVENT
+            reading = asyncio.create_task(anext(answer, b"end"))
+            await asyncio.sleep(0)
+            await gateways.close()
+            assert await reading == b"end"
+            assert answer.ending is Ending.CUT
+            await until(lambda: server.open == 0)
+
+    run(story())
+
+
+def test_an_answer_may_be_closed_while_it_is_read_and_again() -> None:
+    async def story() -> None:
+        async with facing(after_request(CHUNKED, then="hold")) as (server, gateways):
+            outcome = await gateways.open(Gateway("a", server.url), POST, deadlines=PATIENT)
+            assert isinstance(outcome, Opened)
+            reading = asyncio.create_task(anext(outcome.answer, b"end"))
+            await asyncio.sleep(0.01)
+            outcome.answer.close()
+            outcome.answer.close()
+            assert await reading == b"end"
+            assert outcome.answer.ending is Ending.CUT
+            await until(lambda: server.open == 0)
+
+    run(story())
+
+
+def test_sockets_notice_a_peer_that_vanished() -> None:
+    made = module._socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1)))
+    with made:
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < 120
