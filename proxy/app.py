@@ -22,13 +22,14 @@ from proxy.config import Config
 from proxy.core.keys import derive
 from proxy.core.pricing import PriceBook
 from proxy.core.rotation import BreakerLimits
+from proxy.door import door
 from proxy.flows import tend
 from proxy.flows.background import Background
 from proxy.flows.fleet import FleetKeeper
 from proxy.flows.house import House
 from proxy.flows.rotate import within
 from proxy.flows.settle import Settler
-from proxy.metrics import Metrics
+from proxy.metrics import METRICS_FOLDER, Metrics
 from proxy.remote.gateway import Gateway, Gateways
 from proxy.store import migrations
 from proxy.store.database import Bounds, Database
@@ -159,6 +160,7 @@ def _house(
         models=[model.name for model in catalog],
         gateways=names,
         tenant_labels_max=limits.tenant_labels_max,
+        shared_dir=os.environ.get(METRICS_FOLDER),
     )
     background = Background(logs.crash)
     breaker = BreakerLimits(
@@ -232,7 +234,7 @@ def server(config: Config, house: House, keyring: Keyring) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             create_app(house, keyring),
-            http="httptools",
+            http=door(config.limits),
             loop="none",
             lifespan="off",
             log_config=None,

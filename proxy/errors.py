@@ -280,7 +280,7 @@ def outcome_unknown(generation_id: str) -> ProxyError:
     """The request was sent and not answered: it may be rendering, and may cost money."""
     message = (
         "The vendor took the request and did not answer; the clips may still be made. "
-        f"Do not repeat it; ask about {generation_id} at GET /v1/videos, or ask the operator."
+        f"Do not repeat it; the operator can tell you what became of {generation_id}."
     )
     return ProxyError("outcome_unknown", message)
 

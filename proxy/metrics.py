@@ -24,10 +24,14 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.openmetrics import exposition as openmetrics
 
 PREFIX: Final = "clipmeter"
+
+METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable, the Prometheus client's own, that names where workers add up their series."""
+
 OTHER: Final = "other"
 
 ROUTES_MAX: Final = 100
@@ -320,6 +324,11 @@ class Metrics:
         return Histogram(
             name, help_text, labels, namespace=PREFIX, registry=self.registry, buckets=buckets
         )
+
+
+def forget_worker(process_id: int, shared_dir: str) -> None:
+    """Take a dead worker's share out of the gauges; what it counted stays counted."""
+    mark_process_dead(process_id, shared_dir)  # type: ignore[no-untyped-call]
 
 
 class _Names:

@@ -60,13 +60,12 @@ def show_rows(rows: Sequence[Mapping[str, Any]], what: str) -> None:
     show_table([header, *([_cell(row[name]) for name in shown] for row in rows)])
 
 
-def show_table(rows: Sequence[Row], *, totals: bool = False) -> None:
+def show_table(rows: Sequence[Row], *, totals: bool = False, indent: int = 0) -> None:
     """Print `rows`, the first of them the header; with `totals` the last one is set apart."""
     if sys.stdout.isatty():
-        _draw(rows, totals=totals)
+        _draw(rows, totals=totals, indent=indent)
     else:
-        for line in plain_lines(rows):
-            sys.stdout.write(line + "\n")
+        sys.stdout.writelines(" " * indent + line + "\n" for line in plain_lines(rows))
 
 
 def plain_lines(rows: Sequence[Row]) -> list[str]:
@@ -83,9 +82,10 @@ def plain_lines(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _draw(rows: Sequence[Row], *, totals: bool) -> None:
+def _draw(rows: Sequence[Row], *, totals: bool, indent: int) -> None:
     from rich import box
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
@@ -97,7 +97,7 @@ def _draw(rows: Sequence[Row], *, totals: bool) -> None:
         table.add_column(column[0], total, justify=justify, footer_style="bold")
     for row in rows[1:-1] if totals else rows[1:]:
         table.add_row(*map(Text, row))
-    Console(soft_wrap=False).print(table)
+    Console(highlight=False).print(Padding(table, (0, 0, 0, indent), expand=False))
 
 
 def _cell(value: object) -> str:

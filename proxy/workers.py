@@ -17,16 +17,12 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Final
 
-from prometheus_client import multiprocess
-
 from proxy.flows.operator import CommandError
 from proxy.logs import event
+from proxy.metrics import METRICS_FOLDER, forget_worker
 
 INHERITED: Final = "CLIPMETER_WORKER"
 """In a worker's environment: the descriptors of the socket and of the parent's pipe."""
-
-METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""Where the workers' series are added up; the Prometheus client's own variable."""
 
 DEATHS_MAX: Final = 10
 """After so many workers died unasked, the fault is not theirs and the parent gives up."""
@@ -98,7 +94,7 @@ class _Supervisor:
 
     def _bury(self, worker: subprocess.Popen[bytes]) -> None:
         self._workers.remove(worker)
-        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+        forget_worker(worker.pid, self._metrics)
         if self._stopping:
             return
         self._deaths += 1

@@ -59,8 +59,8 @@ class ServerProcess:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    async def start(self) -> None:
-        """Start serving, and wait until it is ready for paid work."""
+    def launch(self) -> None:
+        """Start the process."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "proxy", "--config", str(self.config), "serve"],
             cwd=ROOT,
@@ -68,9 +68,18 @@ class ServerProcess:
             stderr=self._log,
             start_new_session=True,
         )
+
+    def assert_alive(self) -> None:
+        """The process has not ended by itself."""
+        assert self._process is not None
+        assert self._process.poll() is None, Path(self._log.name).read_text()[-2000:]
+
+    async def start(self) -> None:
+        """Start serving, and wait until it is ready for paid work."""
+        self.launch()
         async with aiohttp.ClientSession() as session, asyncio.timeout(60):
             while True:
-                assert self._process.poll() is None, Path(self._log.name).read_text()[-2000:]
+                self.assert_alive()
                 try:
                     async with session.get(f"{self.url}/readyz") as response:
                         if response.status == 200:

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,10 @@ async def a_team(
     async with Sandbox.start() as sandbox:
         upstream = {"api_key": sandbox.api_key}
         config = configured(tmp_path, list(sandbox.urls.items()), upstream=upstream, **groups)
-        async with running(config) as proxy:
-            async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key=proxy.key) as client:
-                yield proxy, sandbox, client
+        async with AsyncExitStack() as stack:
+            proxy = await stack.enter_async_context(running(config))
+            client = openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key=proxy.key)
+            yield proxy, sandbox, await stack.enter_async_context(client)
 
 
 async def bytes_of(url: str) -> bytes:

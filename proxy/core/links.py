@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Possessive, and no two neighbours that match the same characters: text is matched in linear time.
-_URL: Final = r"https?://(?:[^\s()<>\[\]\"'`|，。）】]++|\([^\s()<>]*+\))++"  # noqa: RUF001 - full-width ends
+_URL: Final = r"https?://(?:[^\s()<>\[\]\"'`|，。）】]++|\([^\s()<>]*+\))++"
 _MARKDOWN: Final = re.compile(
     rf"\[(?P<label>[^\[\]\n]*+)\]\(\s*+<?(?P<url>{_URL})>?(?:\s[^()\n]*+)?\)", re.IGNORECASE
 )

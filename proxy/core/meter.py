@@ -20,7 +20,7 @@ from proxy.core.links import Asked, Failure, Transcript, identity
 from proxy.core.sse import EventReader
 from proxy.core.wire import Frame, read_completion, read_frame
 
-_PROGRESS: Final = re.compile(r"(?:进度|progress)\s*[:：]\s*(\d{1,3}(?:\.\d+)?)\s*%", re.IGNORECASE)  # noqa: RUF001 - the vendor's own colon
+_PROGRESS: Final = re.compile(r"(?:进度|progress)\s*[:：]\s*(\d{1,3}(?:\.\d+)?)\s*%", re.IGNORECASE)
 _LINK_BEGINS: Final = re.compile(rb"(?i)http|\\u00[4-7]|(?:h|ht|htt|\\|\\u|\\u0|\\u00)\Z")
 _LINK_CERTAIN: Final = re.compile(rb"(?i)http|\\u00[4-7]")
 _WORDS_CHARS_MAX: Final = 2000

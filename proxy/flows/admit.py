@@ -7,9 +7,8 @@ import hashlib
 from proxy import errors
 from proxy.core.budget import Limit, OverLimit
 from proxy.core.caller import Caller
-from proxy.core.catalog import Model
 from proxy.core.pricing import format_usd
-from proxy.flows.generation import Generation, Mode
+from proxy.flows.generation import Ask, Generation
 from proxy.flows.house import House
 from proxy.store.admission import Admission, KeyGone, admit
 from proxy.store.database import LedgerUnavailable
@@ -17,36 +16,31 @@ from proxy.store.database import LedgerUnavailable
 _BUDGETS = frozenset({Limit.CLIPS_PER_MONTH, Limit.USD_PER_MONTH})
 
 
-def quote(house: House, caller: Caller, model: Model, asked: tuple[str, int, bool]) -> Generation:
+def quote(house: House, caller: Caller, ask: Ask) -> Generation:
     """A generation with its ids, its price and the order of gateways; nothing is written yet.
 
-    `asked` is the model's name as the caller wrote it, the number of clips, and whether to stream.
     Raises `ProxyError` for a model that the caller may not use or that has no price.
     """
-    asked_model, clips, stream = asked
     if house.draining:
         raise errors.draining()
-    if not caller.may_use(model.name):
-        raise errors.model_not_allowed(asked_model)
+    name = ask.model.name
+    if not caller.may_use(name):
+        raise errors.model_not_allowed(ask.asked_model)
     now, started = house.clock.now(), house.clock.monotonic()
-    price = house.prices.quote(model.name, now.date())
+    price = house.prices.quote(name, now.date())
     if price is None:
-        house.metrics.unpriced(clips)
-        raise errors.model_without_price(model.name)
-    mode: Mode = "chat"
+        house.metrics.unpriced(ask.clips)
+        raise errors.model_without_price(name)
     return Generation(
         id=house.mint("gen"),
-        clip_ids=tuple(house.mint("video") for _ in range(clips)),
+        clip_ids=tuple(house.mint("video") for _ in range(ask.clips)),
         caller=caller,
-        mode=mode,
-        model=model.name,
-        asked_model=asked_model,
-        stream=stream,
+        ask=ask,
         price=price,
         accepted_at=now,
         started=started,
         deadline=started + house.config.limits.answer_seconds_max,
-        order=house.fleet.plan(),
+        gateways=house.fleet.plan(),
     )
 
 
@@ -61,16 +55,16 @@ async def take_hold(house: House, generation: Generation, body: bytes) -> None:
         clip_ids=generation.clip_ids,
         tenant_id=generation.caller.tenant_id,
         key_id=generation.caller.key_id,
-        mode=generation.mode,
-        model=generation.model,
-        asked_model=generation.asked_model,
-        stream=generation.stream,
+        mode=generation.ask.mode,
+        model=generation.ask.model.name,
+        asked_model=generation.ask.asked_model,
+        stream=generation.ask.stream,
         body_hash=hashlib.sha256(body).hexdigest(),
         price=generation.price,
         vendor_clips_in_flight=house.config.limits.vendor_clips_in_flight,
         now=generation.accepted_at,
         process_id=house.process_id,
-        gateway=generation.order[0],
+        gateway=generation.gateways[0],
     )
     try:
         answer = await house.database.write(lambda tx: admit(tx, admission))

@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from proxy import errors
 from proxy.core import clip
 from proxy.core.caller import Caller
@@ -24,13 +22,14 @@ from proxy.core.meter import Meter, Verdict
 from proxy.core.request import BodyLimits, ChatRequest, Malformed, read_chat
 from proxy.core.rotation import Answered
 from proxy.flows.admit import quote, take_hold
-from proxy.flows.generation import Generation
+from proxy.flows.generation import Ask, Generation
 from proxy.flows.house import House
 from proxy.flows.listener import Listener
 from proxy.flows.rotate import Ended, Passed, attempt_end, rotate
 from proxy.flows.settle import Settlement, Write
 from proxy.remote.answer import Answer, Ending
 from proxy.remote.gateway import Call
+from proxy.store.database import Connection
 from proxy.store.generations import GenerationEnd, end_generation, record_opened
 
 PATH = "/v1/chat/completions"
@@ -80,8 +79,8 @@ async def answer(
     but only until the intent is written. Raises `CallerGone`, and `ProxyError` where nothing was
     written.
     """
-    asked = (request.asked_model, request.clips, request.stream)
-    generation = quote(house, caller, request.model, asked)
+    ask = Ask("chat", request.model, request.asked_model, request.clips, request.stream)
+    generation = quote(house, caller, ask)
     if await gone():
         raise CallerGone
     run = ChatRun(house, generation, request)
@@ -266,7 +265,7 @@ class ChatRun:
         else:
             outcome = "unknown" if isinstance(news[-1], clip.Lost) else "failed"
         seconds = self._house.clock.monotonic() - generation.started
-        metrics.generation_ended(generation.model, outcome, seconds)
+        metrics.generation_ended(generation.ask.model.name, outcome, seconds)
         if self._listener.dropped:
             metrics.listener_dropped()
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from proxy.core.caller import Caller
+from proxy.core.catalog import Model
 from proxy.core.headers import UpstreamIds
 from proxy.core.pricing import Price
 from proxy.core.rotation import Outcome
@@ -15,35 +16,49 @@ from proxy.store import generations
 Mode = Literal["chat", "video"]
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a caller wants to buy; `asked_model` is the model's name as it was written."""
+
+    mode: Mode
+    model: Model
+    asked_model: str
+    clips: int
+    stream: bool
+
+
 @dataclass(slots=True)
 class Generation:
     """One paid request; its ids are minted before anything is sent (decision 3).
 
-    `started` and `deadline` are monotonic seconds. `delivered` grows as clips are
-    announced, `overhead_seconds` by what our own work keeps the answer waiting.
+    `gateways` is the order to try them in; `started` and `deadline` are monotonic seconds.
+    `delivered` grows as clips are announced, `overhead_seconds` by what our own work keeps the
+    answer waiting.
     """
 
     id: str
     clip_ids: tuple[str, ...]
     caller: Caller
-    mode: Mode
-    model: str
-    asked_model: str
-    stream: bool
+    ask: Ask
     price: Price
     accepted_at: datetime
     started: float
     deadline: float
-    order: tuple[str, ...]
+    gateways: tuple[str, ...]
     tried: list[tuple[str, Outcome]] = field(default_factory=list)
     upstream: UpstreamIds = field(default_factory=UpstreamIds)
     delivered: int = 0
     overhead_seconds: float = 0.0
 
     @property
+    def attempts(self) -> int:
+        """How many attempts were begun; the admission begins the first."""
+        return max(len(self.tried), 1)
+
+    @property
     def gateway(self) -> str:
         """The gateway of the latest attempt."""
-        return self.tried[-1][0] if self.tried else self.order[0]
+        return self.tried[-1][0] if self.tried else self.gateways[0]
 
     def upstream_row(self) -> generations.UpstreamIds:
         """The vendor's ids of the latest attempt, as the database keeps them."""
@@ -64,7 +79,7 @@ class Generation:
             ("x-clipmeter-generation", self.id),
             ("x-clipmeter-clips", ",".join(self.clip_ids)),
             ("x-clipmeter-gateway", self.gateway),
-            ("x-clipmeter-attempts", str(max(len(self.tried), 1))),
+            ("x-clipmeter-attempts", str(self.attempts)),
             ("cache-status", "clipmeter; fwd=bypass"),
         ]
         if self.upstream.request_id:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from proxy import errors
 from proxy.core import clip
 from proxy.core.failure import Reason, classify
@@ -33,7 +31,7 @@ from proxy.flows.settle import Write
 from proxy.logs import event
 from proxy.remote.answer import Answer
 from proxy.remote.gateway import Call, Deadlines, Opened
-from proxy.store.database import LedgerUnavailable
+from proxy.store.database import Connection, LedgerUnavailable
 from proxy.store.generations import AttemptEnd, begin_attempt, end_attempt
 
 _REASONS = {
@@ -94,7 +92,9 @@ async def rotate(house: House, generation: Generation, call: Call) -> Answering 
     turned: list[_Turned] = []
     while True:
         left = generation.deadline - house.clock.monotonic()
-        step = next_step(generation.order, generation.tried, house.config.upstream.rotate_on, left)
+        step = next_step(
+            generation.gateways, generation.tried, house.config.upstream.rotate_on, left
+        )
         if not isinstance(step, Try):
             return _end(house, generation, step, turned)
         if turned:
@@ -155,7 +155,7 @@ async def _attempt(
         outcome = met
     generation.tried.append((name, outcome))
     house.fleet.observe(name, outcome)
-    house.metrics.attempted(name, generation.mode, outcome, house.clock.monotonic() - began)
+    house.metrics.attempted(name, generation.ask.mode, outcome, house.clock.monotonic() - began)
     if answer is not None and refusal is None:
         return Answering(name, answer)
     return _Turned(outcome, refusal, passed, generation.upstream)
@@ -229,10 +229,12 @@ def _end(
             one = turned[index]
             generation.upstream = one.ids or UpstreamIds()
             words = one.refusal.message if one.refusal is not None else ""
-            return Ended(clip.Refused(_reason(one)), _reply(generation, one, bought), write, words)
+            return Ended(
+                clip.Refused(_reason(one)), _reply(generation, one, bought=bought), write, words
+            )
 
 
-def _reply(generation: Generation, one: _Turned, bought: bool) -> Passed | errors.ProxyError:  # noqa: FBT001
+def _reply(generation: Generation, one: _Turned, *, bought: bool) -> Passed | errors.ProxyError:
     """What the caller is told: the vendor's words only where they are about the caller (21)."""
     assert one.refusal is not None
     assert one.answer is not None

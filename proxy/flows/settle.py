@@ -14,14 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from proxy.core import clip
 from proxy.flows.background import Background
 from proxy.logs import event
 from proxy.metrics import Metrics
 from proxy.store.clips import Settled, settle
-from proxy.store.database import Database, LedgerUnavailable
+from proxy.store.database import Connection, Database, LedgerUnavailable
 
 RETRY_PAUSE_SECONDS = 0.2
 """Between two tries of a settlement while the database is away."""

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection
-
 from proxy.flows.operator import CommandError
-from proxy.store.database import Database
+from proxy.store.database import Connection, Database
 from proxy.store.processes import read_mark, set_mark
 
 MARK: Final = "gateways"

@@ -12,14 +12,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from sqlalchemy import Connection
-
 from proxy.core import keys
 from proxy.core.caller import Role
 from proxy.core.pricing import format_usd, parse_usd
 from proxy.flows.operator import CommandError, Operator
 from proxy.store import keys as key_rows
 from proxy.store import tenants as tenant_rows
+from proxy.store.database import Connection
 from proxy.store.keys import KeyRow, KeyUnknown, NewKey
 from proxy.store.tenants import TenantExists, TenantRow, TenantUnknown, Terms
 

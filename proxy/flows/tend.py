@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sqlalchemy import Connection
-
 from proxy.core import clip
+from proxy.core.budget import month_of
 from proxy.core.failure import Reason
 from proxy.flows.house import House
 from proxy.flows.settle import Settlement
 from proxy.logs import event
 from proxy.store.clips import clips_of, unknown_since
-from proxy.store.database import LedgerUnavailable
+from proxy.store.database import Connection, LedgerUnavailable
+from proxy.store.gauges import budgets_used, unfinished_by_model
 from proxy.store.generations import GenerationEnd, GenerationRow, end_generation, orphans
 from proxy.store.keys import touch_keys
 from proxy.store.processes import beat, forget_processes
@@ -72,6 +72,16 @@ async def tend(house: House, keys: LastUsed) -> None:
     await house.database.write(write)
     await sweep_orphans(house, _dead_before(house))
     await write_off(house)
+    await show(house, now)
+
+
+async def show(house: House, now: datetime) -> None:
+    """Bring the metrics that are states, not events, up to date."""
+    unfinished = await house.database.read(unfinished_by_model)
+    budgets = await house.database.read(lambda tx: budgets_used(tx, month_of(now)))
+    house.metrics.unfinished_are(unfinished)
+    for tenant, ratio in budgets.items():
+        house.metrics.budget_used_is(tenant, ratio)
 
 
 async def sweep_orphans(house: House, dead_before: datetime) -> int:

@@ -8,15 +8,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
-
 from proxy.core.budget import Limits, month_of
 from proxy.core.pricing import format_usd
 from proxy.core.statement import Dimension, Statement, parse_by, parse_month
 from proxy.flows.operator import CommandError, Operator
 from proxy.flows.stamp import is_sandbox
 from proxy.store import ledger
-from proxy.store.database import Database
+from proxy.store.database import Connection, Database
 from proxy.store.tenants import find_tenant
 
 

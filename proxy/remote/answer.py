@@ -102,7 +102,6 @@ class Answer:
     """
 
     __slots__ = (
-        "_broken",
         "_deadline",
         "_response",
         "_stall_seconds",
@@ -118,7 +117,6 @@ class Answer:
         self.headers: tuple[tuple[bytes, bytes], ...] = tuple(response.raw_headers)
         self.framed = _is_framed(response)
         self.ending: Ending | None = None
-        self._broken = False
         self._response = response
         self._stall_seconds = stall_seconds
         self._deadline = deadline
@@ -162,8 +160,6 @@ class Answer:
         content = self._response.content
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if self._broken:
-            return self._end(Ending.CUT)
         if now >= self._deadline:
             return self._end(Ending.TIMED_OUT)
         try:
@@ -177,7 +173,7 @@ class Answer:
             late = loop.time() >= self._deadline
             return self._end(Ending.TIMED_OUT if late else Ending.STALLED)
         except (aiohttp.ClientError, OSError):
-            self._broken = True
+            # Once these are given out, the next read finds the connection gone.
             return self._response.leftover() or self._end(Ending.CUT)
         if chunk:
             return chunk

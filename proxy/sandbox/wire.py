@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Sequence
 from email.utils import formatdate
 from http import HTTPStatus
-from collections.abc import Sequence
 from typing import Final
 
 from proxy.sandbox.faults import Faults

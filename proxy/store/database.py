@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from proxy.store import sqlite
@@ -15,11 +15,9 @@ from proxy.store.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection
-
     from proxy.store.backend import Backend
 
-__all__ = ["Bounds", "Database", "DatabaseUnfit", "LedgerUnavailable"]
+__all__ = ["Bounds", "Connection", "Database", "DatabaseUnfit", "LedgerUnavailable"]
 
 T = TypeVar("T")
 

@@ -15,6 +15,9 @@ from proxy.web.relay import Message, Receive, Relay, Send
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes that machines ask every few seconds; only their failures are worth a line."""
 
+CALLER_LEFT = 499
+"""The status of a request whose caller left before there was an answer; nginx's number for it."""
+
 
 class Edge:
     """Sends each request to the relay or to the typed routes, and writes down what became of it."""
@@ -55,6 +58,8 @@ class Edge:
             self._write_down(exchange, clock.monotonic() - exchange.started)
 
     def _write_down(self, exchange: Exchange, seconds: float) -> None:
+        if not exchange.status:
+            exchange.status = CALLER_LEFT
         metrics, generation, caller = self._house.metrics, exchange.generation, exchange.caller
         origin = _origin(exchange)
         metrics.answered(exchange.route, exchange.method, exchange.status, origin, seconds)
@@ -80,11 +85,11 @@ class Edge:
 def _fields_of(generation: Generation) -> dict[str, Any]:
     return {
         "generation": generation.id,
-        "model": generation.model,
-        "asked_model": generation.asked_model,
-        "stream": generation.stream,
+        "model": generation.ask.model.name,
+        "asked_model": generation.ask.asked_model,
+        "stream": generation.ask.stream,
         "gateway": generation.gateway,
-        "attempts": max(len(generation.tried), 1),
+        "attempts": generation.attempts,
         "clips_asked": len(generation.clip_ids),
         "delivered": generation.delivered,
         "amount_micros": generation.delivered * generation.price.micros,

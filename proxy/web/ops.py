@@ -6,19 +6,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
-
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from proxy.core.caller import Role
-from proxy.flows.house import House
-from proxy.store.database import LedgerUnavailable
+from proxy.flows.readiness import refusals
 from proxy.web.callers import house_of, open_to
-
-LEDGER_SECONDS_MAX: Final = 2.0
-"""How long the ledger may take to write nothing before it counts as away."""
 
 router = APIRouter(tags=["operations"])
 
@@ -59,14 +52,3 @@ async def metrics(request: Request) -> Response:
         await open_to(Role.METRICS)(request)
     series, media_type = house.metrics.render(request.headers.get("accept", ""))
     return Response(series, media_type=media_type)
-
-
-async def refusals(house: House) -> list[str]:
-    """Why paid work would be refused now; empty when it would be taken."""
-    reasons = ["draining"] if house.draining else []
-    try:
-        async with asyncio.timeout(LEDGER_SECONDS_MAX):
-            await house.database.write(lambda _tx: None)
-    except (LedgerUnavailable, TimeoutError):
-        reasons.append("ledger_unavailable")
-    return reasons

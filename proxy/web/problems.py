@@ -39,7 +39,7 @@ PROBLEM: Final[dict[str, Any]] = {
 """How the OpenAPI document describes every answer that is not a success."""
 
 
-def handle_problems(app: FastAPI) -> None:
+def answer_problems(app: FastAPI) -> None:
     """Give `app` an answer for each kind of trouble a route or the framework may raise."""
     app.add_exception_handler(ProxyError, _refused)
     app.add_exception_handler(HTTPException, _not_served)

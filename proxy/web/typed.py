@@ -18,7 +18,7 @@ from proxy.flows.house import House
 from proxy.web import models, ops, usage
 from proxy.web.auth import Keyring
 from proxy.web.callers import Visitor
-from proxy.web.problems import PROBLEM, handle_problems
+from proxy.web.problems import PROBLEM, answer_problems
 from proxy.web.table import ROUTES
 
 _TITLE: Final = "Clipmeter"
@@ -32,7 +32,7 @@ def typed_app(house: House, keyring: Keyring) -> FastAPI:
     app = FastAPI(title=_TITLE, description=_ABOUT, openapi_url=None, docs_url=None, redoc_url=None)
     app.state.house = house
     app.state.keyring = keyring
-    handle_problems(app)
+    answer_problems(app)
     for part in (models.router, usage.router, ops.router, router):
         app.include_router(part)
     return app

@@ -123,13 +123,15 @@ async def test_the_first_byte_is_passed_on_while_the_answer_still_runs(tmp_path:
 async def test_a_clip_is_charged_before_its_link_is_passed_on(tmp_path: Path) -> None:
     gate = asyncio.Event()
     link = frame(chunk(success(1)))
-    async with serving(tmp_path, streams(link, DONE, gate=gate)) as (proxy, _):
-        async with proxy.asking() as response:
-            assert await asyncio.wait_for(response.content.readany(), 5) == link
-            assert await proxy.states() == ["delivered"]
-            assert await proxy.charged() == FAST
-            gate.set()
-            await read(response)
+    async with (
+        serving(tmp_path, streams(link, DONE, gate=gate)) as (proxy, _),
+        proxy.asking() as response,
+    ):
+        assert await asyncio.wait_for(response.content.readany(), 5) == link
+        assert await proxy.states() == ["delivered"]
+        assert await proxy.charged() == FAST
+        gate.set()
+        await read(response)
 
 
 async def test_an_unstreamed_answer_is_passed_on_whole(tmp_path: Path) -> None:
@@ -558,17 +560,3 @@ async def test_what_was_open_when_the_process_died_becomes_unknown(tmp_path: Pat
             await response.content.readany()
         async with running(config, seed=bytes([7]) * 32) as proxy:
             assert await proxy.settled() == ["delivered", "unknown"]
-
-
-async def test_an_old_unknown_is_written_off_and_its_hold_released(tmp_path: Path) -> None:
-    from proxy.flows.tend import write_off
-
-    async with gateways("api") as (api,):
-        api.does(resets())
-        config = configured(tmp_path, [("api", api.url)], follow={"give_up_hours": 0.000001})
-        async with running(config) as proxy:
-            await proxy.chat()
-            assert await proxy.settled() == ["unknown"]
-            assert await write_off(proxy.house) == 1
-            assert await proxy.settled() == ["written_off"]
-            assert await proxy.charged() == 0

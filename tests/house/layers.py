@@ -59,6 +59,7 @@ LAYER_OF = {
     "config_values": "config",
     "control": "app",
     "demo": "app",
+    "door": "app",
     "serve": "app",
     "terminal": "app",
     "workers": "app",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import random
 import socket
@@ -19,12 +20,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.core.headers import forward
-from proxy.core.rotation import Silent, Unreachable
+from proxy.core.rotation import Unreachable
 from proxy.remote import gateway as module
 from proxy.remote.answer import Ending
 from proxy.remote.gateway import Call, Deadlines, Gateway, Gateways, Opened
 from tests.remote.fault_server import Fault, FaultServer, Line
-from tests.remote.faults import BIG, CASES, CHUNK, CHUNKED, EVENT, HEAD, SMALL, Case, after_request
+from tests.remote.faults import (
+    BIG,
+    CASES,
+    CHUNK,
+    CHUNKED,
+    EVENT,
+    HEAD,
+    SMALL,
+    Case,
+    after_request,
+    drip,
+    never_read,
+    say_nothing,
+)
 
 PATIENT = Deadlines(
     connect_seconds=10, write_seconds=10, head_seconds=10, stall_seconds=10, total_seconds=20
@@ -41,8 +55,12 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 
 def run(story: Coroutine[Any, Any, None], loop: str = "asyncio") -> None:
+    """Run `story`; nothing may be left to the loop's own handler of forgotten errors."""
+    forgotten: list[object] = []
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.get_loop().set_exception_handler(lambda _, context: forgotten.append(context))
         runner.run(story)
+    assert forgotten == []
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -224,6 +242,26 @@ def test_bytes_that_arrived_before_the_break_are_not_lost(loop: str) -> None:
     run(story(), loop)
 
 
+def test_a_reset_of_an_idle_kept_connection_is_nobodys_error() -> None:
+    async def rude(line: Line) -> None:
+        await line.request()
+        await line.send(OK)
+        await asyncio.sleep(0.05)
+        line.reset()
+
+    async def story() -> None:
+        async with facing(rude) as (server, gateways):
+            get = Call("GET", "/v1/models")
+            for _ in range(2):
+                assert await told(gateways, server.url, get, PATIENT) == "200 framed complete 2"
+                await until(lambda: server.open == 0)
+                await asyncio.sleep(0.01)
+            assert server.connections == 2
+        gc.collect()
+
+    run(story())
+
+
 def test_a_busy_reader_is_not_a_stall() -> None:
     async def story() -> None:
         async with facing(after_request(CHUNKED + CHUNK + b"0\r\n\r\n")) as (server, gateways):
@@ -252,29 +290,67 @@ def test_a_cancelled_call_leaves_no_connection_behind(loop: str) -> None:
     run(story(), loop)
 
 
-def test_a_cancelled_upload_sends_no_more() -> None:
-    got = 0
-
-    async def slow(line: Line) -> None:
-        nonlocal got
-        await line.head()
-        await asyncio.sleep(0.2)
-        while data := await line.reader.read(65536):
-            got += len(data)
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_cancelled_upload_to_a_server_that_does_not_read_lets_go_at_once(loop: str) -> None:
+    """A close that first sends what is left would keep the connection, and could still buy."""
 
     async def story() -> None:
-        async with facing(slow) as (server, gateways):
+        async with facing(never_read) as (server, gateways):
+            here = Gateway("a", server.url)
             call = Call("POST", "/v1/videos", body=BIG)
-            opening = gateways.open(Gateway("a", server.url), call, deadlines=PATIENT)
-            task = asyncio.create_task(opening)
+            before = descriptors()
+            task = asyncio.create_task(gateways.open(here, call, deadlines=PATIENT))
             await until(lambda: len(server.requests) == 1)
+            assert descriptors() == before + 2  # both ends
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await until(lambda: server.open == 0)
+            await until(lambda: descriptors() == before + 1)
+
+    run(story(), loop)
+
+
+def test_an_upload_that_gets_stuck_ends_by_the_limit_of_writing() -> None:
+    async def story() -> None:
+        async with facing(never_read) as (server, gateways):
+            started = time.monotonic()
+            deadlines = replace(PATIENT, write_seconds=0.1)
+            call = Call("POST", "/v1/videos", body=BIG)
+            assert await told(gateways, server.url, call, deadlines) == "Silent timeout"
+            assert time.monotonic() - started < 5
 
     run(story())
-    assert got < len(BIG)
+
+
+def test_the_head_is_awaited_from_the_end_of_writing() -> None:
+    async def slow_reader(line: Line) -> None:
+        await line.head()
+        await asyncio.sleep(0.6)
+        await line.reader.readexactly(len(BIG))
+        await line.send(OK)
+
+    async def story() -> None:
+        async with facing(slow_reader) as (server, gateways):
+            deadlines = replace(PATIENT, head_seconds=0.5)
+            call = Call("POST", "/v1/videos", body=BIG)
+            assert await told(gateways, server.url, call, deadlines) == "200 framed complete 2"
+
+    run(story())
+
+
+def test_an_answer_that_begins_before_the_upload_ends_is_read_whole() -> None:
+    async def eager(line: Line) -> None:
+        await line.head()
+        await line.send(CHUNKED + CHUNK)
+        await line.reader.readexactly(len(BIG))
+        await line.send(CHUNK + b"0\r\n\r\n")
+
+    async def story() -> None:
+        async with facing(eager) as (server, gateways):
+            call = Call("POST", "/v1/videos", body=BIG)
+            assert await told(gateways, server.url, call, PATIENT) == "200 framed complete 20"
+
+    run(story())
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -515,12 +591,28 @@ def test_a_refusal_that_drips_is_given_up_after_one_silence() -> None:
     run(story())
 
 
-def test_the_total_deadline_bounds_every_phase() -> None:
+@pytest.mark.parametrize(
+    ("scheme", "fault", "body", "expected"),
+    [
+        ("https", say_nothing, SMALL, "Unreachable timeout"),
+        ("http", never_read, BIG, "Silent timeout"),
+        ("http", after_request(then="hold"), SMALL, "Silent timeout"),
+        ("http", after_request(CHUNKED, then="hold"), SMALL, "200 framed timed_out"),
+        ("http", drip, SMALL, "200 framed timed_out"),
+    ],
+    ids=["connect", "write", "head", "silence", "body"],
+)
+def test_the_total_deadline_bounds_every_phase(
+    scheme: str, fault: Fault, body: bytes, expected: str
+) -> None:
     async def story() -> None:
-        async with facing(after_request(then="hold")) as (server, gateways):
-            deadlines = Deadlines(10, 10, 10, 10, total_seconds=0.1)
-            outcome = await gateways.open(Gateway("a", server.url), POST, deadlines=deadlines)
-            assert outcome == Silent("timeout")
+        async with facing(fault) as (server, gateways):
+            started = time.monotonic()
+            url = server.url.replace("http:", f"{scheme}:")
+            call = Call("POST", "/v1/videos", body=body)
+            said = await told(gateways, url, call, replace(PATIENT, total_seconds=0.5))
+            assert said == expected
+            assert time.monotonic() - started < 5
 
     run(story())
 

@@ -139,20 +139,3 @@ def test_a_rule_can_cut_a_download() -> None:
         assert (await ask(url)).end == "whole"
 
     play(story)
-
-
-def test_a_clip_asked_for_by_many_at_once_is_filmed_once() -> None:
-    filmed = []
-
-    def filming(card: Card) -> bytes:
-        filmed.append(card.clip_id)
-        return b"film"
-
-    async def run() -> None:
-        async with Sandbox.start(speed=100_000, renderer=filming) as sandbox:
-            url = (await chat(sandbox, "x")).links()[0]
-            answers = await asyncio.gather(*(ask(url) for _ in range(5)))
-            assert {answer.body for answer in answers} == {b"film"}
-
-    asyncio.run(run())
-    assert len(filmed) == 1

@@ -22,50 +22,13 @@ def play(story: Story, *, speed: float = 100_000) -> None:
     asyncio.run(run())
 
 
-def test_the_bill_equals_what_was_delivered() -> None:
-    async def story(sandbox: Sandbox) -> None:
-        links = []
-        links += (await chat(sandbox, "one")).links()
-        links += (await chat(sandbox, "four", "vip", n=4, model="veo-3.1")).links()
-        links += (await chat(sandbox, "[[deliver 1]] two", "b", n=2)).links()
-        links += (await chat(sandbox, "[[fail]]", n=4)).links()
-        links += (await chat(sandbox, "[[choices]]", n=2, stream=False)).data and []
-        bill = sandbox.bill()
-        delivered = [clip.url for line in bill.lines for clip in line.clips]
-        assert links == [url for url in delivered if url in links]
-        assert [line.delivered for line in bill.lines] == [1, 4, 1, 0, 2]
-        assert [line.micros for line in bill.lines] == [150_000, 1_000_000, 150_000, 0, 300_000]
-        assert [line.gateway for line in bill.lines] == ["api", "vip", "b", "api", "api"]
-        assert [line.state for line in bill.lines] == 3 * ["completed"] + ["failed", "completed"]
-        assert (bill.clips, bill.micros) == (8, 1_600_000)
-
-    play(story)
-
-
-def test_the_bill_over_http_counts_in_the_vendors_units() -> None:
-    async def story(sandbox: Sandbox) -> None:
-        await chat(sandbox, "x", n=2)
-        shown = (await ask(f"{sandbox.control_url}/bill")).data
-        assert shown["totals"] == {
-            "jobs": 1,
-            "running": 0,
-            "clips": 2,
-            "micros": 300_000,
-            "units": 150_000,
-            "usd": "0.300000",
-        }
-        assert (shown["lines"][0]["units"], len(shown["lines"][0]["clips"])) == (150_000, 2)
-        assert "x" not in [value for value in shown["lines"][0].values() if isinstance(value, str)]
-
-    play(story)
-
-
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_caller_who_hangs_up_is_billed_all_the_same(stream: bool) -> None:
     async def story(sandbox: Sandbox) -> None:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await chat(sandbox, "[[seconds 0.3]]", stream=stream)
+        caller = asyncio.create_task(chat(sandbox, "[[seconds 0.5]]", stream=stream))
+        await until(lambda: accepted(sandbox))
+        caller.cancel()
+        await asyncio.wait([caller])
         assert sandbox.bill().clips == 0
         assert sandbox.bill().lines[0].state == "running"
         await sandbox.idle()
@@ -95,11 +58,11 @@ def test_requests_are_counted_by_their_prompt() -> None:
         await chat(sandbox, both, "api")
         await chat(sandbox, both, "vip")
         await make_video(sandbox, both, "b")
-        await asyncio.gather(*(chat(sandbox, "[[seconds 0.1]]") for _ in range(3)))
+        await asyncio.gather(*(chat(sandbox, "[[seconds 0.4]]") for _ in range(3)))
         await ask(f"{sandbox.urls['api']}/v1/chat/completions", b"not json")
         tally = sandbox.tally(both)
         assert (tally.received, tally.accepted, tally.in_flight_max) == (3, 2, 1)
-        tally = sandbox.tally("[[seconds 0.1]]")
+        tally = sandbox.tally("[[seconds 0.4]]")
         assert (tally.received, tally.accepted, tally.in_flight_max) == (3, 3, 3)
         assert tally.in_flight == 0
         assert sandbox.tally("never sent").received == 0
@@ -113,7 +76,7 @@ def test_requests_are_counted_by_their_prompt() -> None:
 def test_clips_of_one_job_come_one_after_the_other() -> None:
     async def story(sandbox: Sandbox) -> None:
         host, port = sandbox.urls["api"].removeprefix("http://").split(":")
-        prompt = {"role": "user", "content": "[[seconds 0.6]]"}
+        prompt = {"role": "user", "content": "[[seconds 1.2]]"}
         body = json.dumps({"model": "veo-3.1-fast", "stream": True, "n": 2, "messages": [prompt]})
         head = (
             "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: sk-sandbox-raw\r\n"
@@ -140,8 +103,8 @@ def test_speed_divides_the_time_and_standard_takes_longer_than_fast() -> None:
         return asyncio.get_running_loop().time() - begun
 
     async def story(sandbox: Sandbox) -> None:
-        assert 0.2 <= await seconds(sandbox, "veo-3.1-fast") < 0.6
-        assert 0.3 <= await seconds(sandbox, "veo-3.1") < 0.9
+        assert 0.2 <= await seconds(sandbox, "veo-3.1-fast") < 5
+        assert 0.3 <= await seconds(sandbox, "veo-3.1") < 8
 
     play(story, speed=30)
 

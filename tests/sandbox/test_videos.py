@@ -25,7 +25,7 @@ async def states(sandbox: Sandbox, prompt: str) -> list[dict[str, Any]]:
 def test_a_job_is_queued_then_processed_then_completed() -> None:
     async def run() -> None:
         async with running() as sandbox:
-            seen = await states(sandbox, "[[seconds 0.4]]")
+            seen = await states(sandbox, "[[seconds 0.8]]")
             assert [body["status"] for body in seen] == ["queued", "processing", "completed"]
             assert [body["progress"] for body in seen][::2] == [0, 100]
             assert 0 < seen[1]["progress"] < 100

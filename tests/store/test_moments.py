@@ -15,12 +15,13 @@ from proxy.store.moments import utc_day, utc_month
 from proxy.store.tables import PROCESSES
 from tests.store.asks import NOW, rows_of, write
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FAR_EAST = timezone(timedelta(hours=9))
 
-moments = st.datetimes(
-    datetime.min.replace(1970, 1, 2),
-    datetime.min.replace(2200, 1, 1),
-    timezones=st.just(UTC) | st.just(FAR_EAST),
+moments = st.builds(
+    lambda micros, zone: (EPOCH + timedelta(microseconds=micros)).astimezone(zone),
+    st.integers(0, 230 * 365 * 86_400 * 1_000_000),
+    st.sampled_from([UTC, FAR_EAST]),
 )
 
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
-from proxy.store.backend import LedgerUnavailable
+from proxy.store.backend import LedgerUnavailable, driver_of
 from proxy.store.database import Bounds, Database, DatabaseUnfit
 from proxy.store.postgres import WRITER_LOCK
 from proxy.store.processes import set_mark
@@ -98,6 +98,18 @@ def test_a_swallowed_error_does_not_pass_for_a_commit(postgres_database: Databas
     with pytest.raises(psycopg.errors.InFailedSqlTransaction):
         write(postgres_database, swallow)
     assert count_of(postgres_database, "installation") == 0
+
+
+def test_a_commit_that_rolled_back_is_no_commit(postgres_database: Database) -> None:
+    """PostgreSQL answers COMMIT with ROLLBACK, and no error, after an error before it."""
+    backend = postgres_database.backend
+    with backend.connect_writer() as connection:
+        driver = driver_of(connection)
+        backend.begin(driver)
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            driver.execute("SELECT 1 FROM nowhere")
+        with pytest.raises(psycopg.OperationalError, match="answered ROLLBACK"):
+            backend.commit(driver)
 
 
 def test_a_connection_that_was_cut_comes_back(
