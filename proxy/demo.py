@@ -250,8 +250,8 @@ for chunk in clip:
     else:
         console.print(program)
     for line in (
-        "Then rehearse: with [[gateway api]] [[status 502]] in the prompt the proxy goes on",
-        "to the next gateway; with [[fail]] the clip fails, and costs nothing.",
+        "Rehearse trouble with words in the prompt: [[gateway api]] [[status 502]] makes",
+        "the proxy go on to the next gateway; with [[fail]] a clip fails, for free.",
         f"What it cost so far: GET {base_url}/usage with the same key.",
     ):
         console.print(Text(f"  {line}", style="dim"), no_wrap=True, crop=False)

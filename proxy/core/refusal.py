@@ -195,7 +195,7 @@ def _fields(value: dict[str, object], *, known: bool) -> _Envelope:
     message = value.get("message") or value.get("localized_message")
     code = _text(value.get("code"))
     kind = _text(value.get("type"))
-    text = message if isinstance(message, str) else _detail(message) if message else ""
+    text = _detail(message) if isinstance(message, str | list | dict) else ""
     said_something = bool(text.strip() or code or kind)
     status = _text(value.get("status_code"))
     return _Envelope(text, code or status, f"{code} {kind}", known=known and said_something)

@@ -73,7 +73,7 @@ class RawResponse(aiohttp.ClientResponse):
         self.close()
 
     def leftover(self) -> bytes:
-        """The bytes that had arrived when the body broke off; the client would withhold them."""
+        """The bytes that have arrived; once the body broke off the client would withhold them."""
         # With the error taken back the reader gives out its buffer.
         self.content.set_exception(None)  # type: ignore[arg-type]
         return self.content.read_nowait()
@@ -96,9 +96,9 @@ def _see(lost: asyncio.Future[None]) -> None:
 class Answer:
     """Status, headers and body of what a gateway sent; iterating gives the body's raw bytes.
 
-    Chunks come as they arrive, neither decompressed nor joined to a size. After the last one
-    `ending` says how it ended. `framed` is False for a body that only the end of the connection
-    delimits: its `COMPLETE` proves little.
+    Chunks come as they arrive, neither decompressed nor joined to a size. With the last one
+    `ending` says how it ended; no byte that had arrived by then is withheld. `framed` is False for
+    a body that only the end of the connection delimits: its `COMPLETE` proves little.
     """
 
     __slots__ = (
@@ -144,7 +144,7 @@ class Answer:
         async for chunk in self:
             body += chunk
             if len(body) > bytes_max:
-                self._end(Ending.CUT)
+                self.close()
         return bytes(body[:bytes_max])
 
     def close(self) -> None:
@@ -153,10 +153,11 @@ class Answer:
         Nothing is awaited, so it can be called from anywhere.
         """
         if self.ending is None:
-            self._end(Ending.CUT)
+            self.ending = Ending.CUT
+            self._response.drop()
 
     async def _read(self) -> bytes:
-        """The next bytes, or none once `ending` is set."""
+        """The next bytes; the last ones, perhaps none, once it has set `ending`."""
         content = self._response.content
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -165,7 +166,7 @@ class Answer:
         try:
             chunk = content.read_nowait()
             if not chunk and not content.at_eof():
-                if self._response.gone:
+                if self._response.gone:  # and the client has not come to say so yet
                     return self._end(Ending.CUT)
                 async with asyncio.timeout_at(min(now + self._stall_seconds, self._deadline)):
                     chunk = await content.readany()
@@ -173,17 +174,18 @@ class Answer:
             late = loop.time() >= self._deadline
             return self._end(Ending.TIMED_OUT if late else Ending.STALLED)
         except (aiohttp.ClientError, OSError):
-            # Once these are given out, the next read finds the connection gone.
-            return self._response.leftover() or self._end(Ending.CUT)
+            return self._end(Ending.CUT)
         if chunk:
             return chunk
         torn = not self.framed and self._response.reset
         return self._end(Ending.CUT if torn else Ending.COMPLETE)
 
     def _end(self, ending: Ending) -> bytes:
+        """End here; the bytes that were waiting to be read."""
         self.ending = ending
+        rest = self._response.leftover()
         self._response.drop()
-        return b""
+        return rest
 
 
 def _is_framed(response: RawResponse) -> bool:

@@ -3,7 +3,7 @@
 from proxy.sandbox.bill import Bill, Line
 from proxy.sandbox.directives import DIRECTIVES, markdown
 from proxy.sandbox.orders import Product, documented_products
-from proxy.sandbox.render import render, stamped
+from proxy.sandbox.render import stamped
 from proxy.sandbox.sandbox import NAMES, PORT, Sandbox, describe, serve
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "describe",
     "documented_products",
     "markdown",
-    "render",
     "serve",
     "stamped",
 ]

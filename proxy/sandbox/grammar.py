@@ -45,7 +45,7 @@ class Parameter:
             raise ValueError(f"{self.name} must be a number")
         try:
             number = float(given) if self.kind is float else int(given)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise ValueError(f"{self.name} must be a number, not {given!r}") from None
         fraction = isinstance(given, float) and number != given
         if fraction or not self.least <= number <= self.most:

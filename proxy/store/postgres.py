@@ -46,6 +46,7 @@ class Postgres:
             url.set(drivername="postgresql+psycopg"),
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
             connect_args={
                 "connect_timeout": max(2, round(bounds.connect_seconds_max)),
                 "application_name": "clipmeter",

@@ -56,6 +56,7 @@ class Sqlite:
             url.set(drivername="sqlite"),
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
             connect_args={"timeout": bounds.busy_seconds_max, "check_same_thread": False},
         )
         event.listen(self._engine, "connect", _keep_references)

@@ -112,6 +112,7 @@ class Clip(SQLModel, table=True):
         Index("clips_listing", "tenant_id", "accepted_at", "id"),
         Index(
             "clips_unsettled",
+            "month",
             "accepted_at",
             sqlite_where=text("completed_at IS NULL"),
             postgresql_where=text("completed_at IS NULL"),

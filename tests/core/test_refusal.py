@@ -276,4 +276,5 @@ def test_any_json_is_read_and_only_something_said_is_recognised(status: int, val
     refusal = read(status, value)
     if refusal.recognised:
         assert isinstance(value, dict)
-        assert value.get("error") or value.get("detail") or "code" in value
+        assert value.get("error") or value.get("detail") or value.get("message") or "code" in value
+        assert refusal.message or refusal.code or "type" in orjson.dumps(value).decode()

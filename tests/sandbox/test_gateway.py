@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 
 import pytest
 
 from proxy.sandbox import Sandbox, documented_products
-from tests.sandbox.dialling import Answer, ask, chat, exchange, finished_video, read, running
+from tests.sandbox.dialling import Answer, ask, chat, finished_video, running
 
 BODY = json.dumps(
     {"model": "veo-3.1-fast", "stream": True, "messages": [{"role": "user", "content": "a"}]}

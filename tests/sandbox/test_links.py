@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from proxy.sandbox import Sandbox
-from proxy.sandbox.card import Card
 from tests.sandbox.dialling import Answer, ask, chat, finished_video, running, until
 
 Story = Callable[[Sandbox, str], Awaitable[None]]

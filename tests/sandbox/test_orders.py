@@ -127,10 +127,9 @@ def test_half_a_surrogate_does_not_stop_the_vendor() -> None:
     async def story() -> Answer:
         async with running() as sandbox:
             url = f"{sandbox.urls['api']}/v1/chat/completions"
-            return await ask(
-                url,
-                b'{"model":"veo-3.1","stream":true,"messages":[{"role":"user","content":"\\ud800"}]}',
-            )
+            message = b'{"role":"user","content":"\\ud800"}'
+            body = b'{"model":"veo-3.1","stream":true,"messages":[' + message + b"]}"
+            return await ask(url, body)
 
     answer = asyncio.run(story())
     assert (answer.status, len(answer.links())) == (200, 1)

@@ -5,20 +5,26 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 
 import av
 import pytest
 
-from proxy.sandbox.card import SECONDS, Card, Scene
+from proxy.sandbox.card import SECONDS, Card
 from proxy.sandbox.render import render, stamped
 
 PORTRAIT = Card("b33c3ae1", "veo-3.1-fast", "A cat flying in the sky", "8 s   720x1280", 720, 1280)
 LANDSCAPE = replace(PORTRAIT, model="veo-3.1-landscape-fast-fl", width=1280, height=720)
 
 
-@pytest.fixture(scope="module")
+@cache
+def shot(card: Card) -> bytes:
+    return render(card)
+
+
+@pytest.fixture
 def film() -> bytes:
-    return render(PORTRAIT)
+    return shot(PORTRAIT)
 
 
 def brightness(film: bytes, second: float, rows: slice) -> list[int]:
@@ -36,7 +42,7 @@ def brightness(film: bytes, second: float, rows: slice) -> list[int]:
 
 @pytest.mark.parametrize("card", [PORTRAIT, LANDSCAPE], ids=["portrait", "landscape"])
 def test_a_clip_is_h264_and_aac_and_lasts_eight_seconds(card: Card) -> None:
-    film = render(card)
+    film = shot(card)
     with av.open(io.BytesIO(film), "r") as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
         assert (video.codec_context.name, audio.codec_context.name) == ("h264", "aac")

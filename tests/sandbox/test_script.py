@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import re
-
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from proxy.sandbox.frames import Framing, transcript
 from proxy.sandbox.jobs import Clip, Event, Made, Progress, Queued, Spoiled
 from proxy.sandbox.orders import Order, documented_products
 from proxy.sandbox.script import Script
 from proxy.sandbox.words import Style
-from tests.sandbox.dialling import Answer, chat, running
+from tests.sandbox.dialling import Answer
 
 PRODUCTS = documented_products()
 

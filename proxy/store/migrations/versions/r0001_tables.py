@@ -198,7 +198,7 @@ def _create_clips() -> None:
     op.create_index(
         "clips_unsettled",
         "clips",
-        ["accepted_at"],
+        ["month", "accepted_at"],
         unique=False,
         sqlite_where=sa.text("completed_at IS NULL"),
         postgresql_where=sa.text("completed_at IS NULL"),
