@@ -16,11 +16,14 @@ check.py          Looks for problems before callers meet them: configuration, fo
                   gateways.
 serve.py          Runs a server from its lock to its last answer: sandbox, stamp, sockets, signals,
                   drain.
+demo.py           The demo: two clips through pretended gateways, with a live bar, two MP4s and a
+                  checked bill.
 workers.py        Several server processes behind one socket, which needs PostgreSQL (decision 17).
 terminal.py       What commands print: tables drawn on a terminal, plain aligned columns anywhere
                   else.
 app.py            create_app(config): the only place that knows everybody, and the home of clocks
                   and ids.
+door.py           uvicorn's protocol, with bounds that it leaves to whoever stands in front of it.
 control.py        The local socket by which commands reach a running server's one writer.
 config.py         config.yaml + environment → one frozen Config; every limit is named here.
 config_file.py    config.yaml as plain values: where it is looked for, what is filled in, what is
@@ -57,6 +60,8 @@ core/             DECIDE: pure values and functions; no await, clock, randomness
                   value.
   sse.py          Bytes in any chunking → events.
   statement.py    Entries → rows finance can use, totals that add up.
+  variants.py     Which model a caller's words come to: by its own name exactly, under an alias as
+                  near as can be.
   wire.py         The shapes we read, and the few we write: stream frames, completions, error
                   frames.
 
@@ -76,6 +81,7 @@ store/            REMEMBER: SQL and object storage live here and nowhere else.
   clips.py        Clips and what becomes of them: one event → the clip's row, its entry and every
                   count, once.
   database.py     SQLite or PostgreSQL; one transaction per write; group commit.
+  gauges.py       What the metrics ask of the tables: states that no event tells.
   generations.py  Paid requests after their admission: attempts, answers, ends, and those whose
                   process died.
   keys.py         Keys: kept as digests, found by them, revoked at once.
@@ -112,6 +118,7 @@ flows/            RUN: one request or job, end to end; asks core, uses remote an
   listener.py     A caller's end of an answer: a bounded buffer that the pump fills and never waits
                   for.
   operator.py     What an operator's command works with, whether a server runs or not.
+  readiness.py    Would paid work be taken now? Asked by whatever sends callers to this process.
   rotate.py       A paid POST through the gateways: one attempt at a time, each a row, until one
                   answers.
   settle.py       One verdict → clip, entry, metrics; exactly once.
@@ -157,6 +164,7 @@ sandbox/          PRETEND: the three gateways, simulated: real SSE, real MP4s, f
   exchange.py     One request at one gateway, with everything its answer needs.
   faults.py       Which faults bend one request: words read from its prompt, and rules set by the
                   control route.
+  film.py         What is in a clip's file, found by decoding it.
   font.py         The letters of the pretend clips: a 5 by 9 bitmap font, drawn smooth at any size.
   frames.py       Payloads as server-sent events, with the noise that is legal, or at least seen,
                   around them.

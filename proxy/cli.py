@@ -194,7 +194,8 @@ def _with_terms(command: Callable[..., None]) -> Callable[..., None]:
     ]
     signature = inspect.signature(command, eval_str=True)
     own = [one for one in signature.parameters.values() if one.kind is not Parameter.VAR_KEYWORD]
-    command.__signature__ = signature.replace(parameters=[*own, *given])  # type: ignore[attr-defined]
+    signature = signature.replace(parameters=[*own, *given])
+    command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in (*own, *given)}
     return command
 

@@ -25,7 +25,6 @@ _VAULT_SCHEMES: Final = ("file", "s3", "gs", "az")
 _UNCHOSEN: Final = (
     "changeme",
     "replaceme",
-    "placeholder",
     "yourkey",
     "yoursecret",
     "yourapikey",

@@ -116,6 +116,7 @@ async def running(
         server = app.server(config, house, keyring)
         # Its own handler would end the process before the pumps are drained.
         server.capture_signals = contextlib.nullcontext  # type: ignore[assignment,method-assign]
+        listening.listen(server.config.backlog)  # from here on a caller waits and is not refused
         served = house.background.start("http", server.serve(sockets=[listening]))
         url = _url(listening)
         event("serving", path=url, sandbox=sandbox, process_id=house.process_id)

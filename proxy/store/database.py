@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from proxy.store import sqlite
-from proxy.store.backend import Bounds, DatabaseUnfit, LedgerUnavailable
+from proxy.store.backend import Backend, Bounds, DatabaseUnfit, LedgerUnavailable
 from proxy.store.reader import Readers
 from proxy.store.writer import Writer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from proxy.store.backend import Backend
 
 __all__ = ["Bounds", "Connection", "Database", "DatabaseUnfit", "LedgerUnavailable"]
 

@@ -7,16 +7,13 @@ SQLite's BEGIN IMMEDIATE, and writers that hold whole batches of tenants cannot 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import psycopg
-from sqlalchemy import create_engine
+from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.pool import NullPool
 
 from proxy.store.backend import Bounds, DatabaseUnfit, Trouble, driver_of, original
-
-if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection
 
 WRITER_LOCK: Final = 0x636C_6970_6D65_7465
 """The advisory lock of whoever writes ("clipmete" in ASCII)."""

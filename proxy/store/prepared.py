@@ -7,20 +7,18 @@ the driver's own error, which `Database` reads as it reads SQLAlchemy's.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import BindParameter, Insert, Select, bindparam
+from sqlalchemy import BindParameter, Connection, Dialect, Insert, Select, bindparam
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import UpdateBase
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+from proxy.store.backend import driver_of
 
-    from sqlalchemy import Connection, Dialect
-    from sqlalchemy.engine.interfaces import DBAPICursor
-    from sqlalchemy.sql.compiler import SQLCompiler
-    from sqlalchemy.sql.dml import UpdateBase
-
-    Processor = Callable[[Any], Any] | None
+Processor = Callable[[Any], Any] | None
 
 
 class Prepared:
@@ -39,14 +37,14 @@ class Prepared:
     def run(self, tx: Connection, values: Mapping[str, Any]) -> DBAPICursor:
         """Run it with `values`, one for each name; a missing one is a `KeyError`."""
         compiled = self._for(tx)
-        cursor: DBAPICursor = _driver(tx).cursor()
+        cursor: DBAPICursor = driver_of(tx).cursor()
         cursor.execute(compiled.sql, compiled.bind(values))
         return cursor
 
     def run_each(self, tx: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         """Run it once for each of `rows`."""
         compiled = self._for(tx)
-        _driver(tx).cursor().executemany(compiled.sql, [compiled.bind(row) for row in rows])
+        driver_of(tx).cursor().executemany(compiled.sql, [compiled.bind(row) for row in rows])
 
     def one(self, tx: Connection, values: Mapping[str, Any]) -> Sequence[Any] | None:
         """The first row it finds, converted, or None."""
@@ -67,7 +65,7 @@ def together(tx: Connection) -> AbstractContextManager[object]:
 
     PostgreSQL's driver then reports what went wrong with any of them at the end of the block.
     """
-    pipeline = getattr(_driver(tx), "pipeline", None)
+    pipeline = getattr(driver_of(tx), "pipeline", None)
     if pipeline is None:
         return nullcontext()
     block: AbstractContextManager[object] = pipeline()
@@ -134,7 +132,3 @@ def _bind(
         return bound, None, process, bound
     fixed = parameter.effective_value
     return None, fixed if process is None else process(fixed), None, bound
-
-
-def _driver(tx: Connection) -> Any:
-    return tx.connection.dbapi_connection

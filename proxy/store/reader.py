@@ -5,19 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from proxy.store.backend import LedgerUnavailable, Trouble, driver_of, trouble_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sqlalchemy import Connection
-
-    from proxy.store.backend import Backend, Bounds
+from proxy.store.backend import Backend, Bounds, LedgerUnavailable, Trouble, driver_of, trouble_of
 
 T = TypeVar("T")
 
@@ -31,12 +26,16 @@ class Readers:
         self._bounds = bounds
         self._trouble = (SQLAlchemyError, backend.errors)
         self._reading = 0
+        self._closed = False
         self._mine = threading.local()
         self._opened: list[Connection] = []
         self._threads = ThreadPoolExecutor(bounds.readers_max, thread_name_prefix="ledger-reader")
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
         """What `fn` reads. Raises `LedgerUnavailable`, or what `fn` raises."""
+        if self._closed:
+            message = "the ledger is closed"
+            raise LedgerUnavailable(message)
         if self._reading >= self._bounds.waiting_reads_max:
             message = f"{self._bounds.waiting_reads_max} reads are waiting already"
             raise LedgerUnavailable(message)
@@ -53,6 +52,7 @@ class Readers:
 
     def close(self) -> None:
         """Wait for the reads that run, then close their connections."""
+        self._closed = True
         self._threads.shutdown(cancel_futures=True)
         for connection in self._opened:
             with contextlib.suppress(*self._trouble):

@@ -8,15 +8,12 @@ only query; so any version runs.
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from proxy.store.backend import Bounds, DatabaseUnfit, Trouble, driver_of, original
-
-if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection
 
 SYNCHRONOUS: Final = "FULL"
 """NORMAL survives a killed process but loses acknowledged commits in a power cut."""

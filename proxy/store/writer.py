@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from proxy.store.backend import DatabaseUnfit, LedgerUnavailable, Trouble, driver_of, trouble_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from sqlalchemy import Connection
-
-    from proxy.store.backend import Backend, Bounds
+from proxy.store.backend import (
+    Backend,
+    Bounds,
+    DatabaseUnfit,
+    LedgerUnavailable,
+    Trouble,
+    driver_of,
+    trouble_of,
+)
 
 _SAVE: Final = "SAVEPOINT one_write"
 _KEEP: Final = "RELEASE SAVEPOINT one_write"

@@ -26,14 +26,24 @@ _ABOUT: Final = "An OpenAI-compatible caching and metering proxy for per-clip vi
 
 router = APIRouter(include_in_schema=False)
 
+ROUTERS: Final = (models.router, usage.router, ops.router, router)
+"""Every typed route there is."""
+
 
 def typed_app(house: House, keyring: Keyring) -> FastAPI:
     """The FastAPI application of all typed routes."""
-    app = FastAPI(title=_TITLE, description=_ABOUT, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=_TITLE,
+        description=_ABOUT,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.house = house
     app.state.keyring = keyring
     answer_problems(app)
-    for part in (models.router, usage.router, ops.router, router):
+    for part in ROUTERS:
         app.include_router(part)
     return app
 

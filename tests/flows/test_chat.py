@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from tests.gateways import (
     Act,
@@ -134,6 +137,32 @@ async def test_a_clip_is_charged_before_its_link_is_passed_on(tmp_path: Path) ->
         await read(response)
 
 
+async def test_a_link_whose_charge_cannot_be_written_in_time_is_not_passed_on(
+    tmp_path: Path,
+) -> None:
+    gate, held, free = asyncio.Event(), threading.Event(), threading.Event()
+
+    def hold_the_writer(_tx: object) -> None:
+        held.set()
+        assert free.wait(20)
+
+    act = streams(BEGUN, chinese(), gate=gate)
+    async with serving(tmp_path, act, limits={"settle_seconds_max": 0.2}) as (proxy, _):
+        async with proxy.asking() as response:
+            assert await asyncio.wait_for(response.content.readany(), 5) == BEGUN
+            holding = asyncio.create_task(proxy.house.database.write(hold_the_writer))
+            assert await asyncio.to_thread(held.wait, 5)
+            gate.set()
+            answer = await read(response)
+        free.set()
+        await holding
+        assert answer.broken
+        assert b"clip-1" not in answer.body
+        await until(lambda: proxy.house.settler.late == 0)
+        assert await proxy.settled() == ["delivered"]
+        assert await proxy.charged() == FAST
+
+
 async def test_an_unstreamed_answer_is_passed_on_whole(tmp_path: Path) -> None:
     body = {"choices": [{"message": {"content": success(1)}, "finish_reason": "stop"}]}
     async with serving(tmp_path, answers(200, body)) as (proxy, _):
@@ -255,6 +284,31 @@ async def test_what_is_about_the_caller_is_passed_on_as_it_came(
         assert await proxy.settled() == ["failed"]
 
 
+async def test_the_intent_and_each_attempt_are_durable_before_a_gateway_is_asked(
+    tmp_path: Path,
+) -> None:
+    found: list[tuple[list[Any], list[Any]]] = []
+    async with serving(tmp_path) as (proxy, (api, vip, _)):
+
+        def looks_then(act: Act) -> Act:
+            async def look(request: Any, writer: asyncio.StreamWriter) -> None:
+                holds = await proxy.rows("SELECT kind, amount_micros FROM entries")
+                attempts = "SELECT gateway, outcome FROM attempts ORDER BY number"
+                found.append((holds, await proxy.rows(attempts)))
+                await act(request, writer)
+
+            return look
+
+        api.does(looks_then(refusal(502)))
+        vip.does(looks_then(streams(chinese(2))))
+        await proxy.chat(ask(n=2))
+        holds = [("hold", FAST)] * 2
+        assert found == [
+            (holds, [("api", "dispatching")]),
+            (holds, [("api", "answered"), ("vip", "dispatching")]),
+        ]
+
+
 async def test_a_failing_gateway_is_followed_by_the_next(tmp_path: Path) -> None:
     async with serving(tmp_path, refusal(502)) as (proxy, (api, vip, b)):
         answer = await proxy.chat()
@@ -340,6 +394,8 @@ async def test_a_caller_who_leaves_changes_nothing_about_the_metering(
     async with serving(tmp_path, act) as (proxy, (api, *_)):
         async with proxy.asking(ask(n=2)):
             await until(lambda: api.posts == 1)
+        # Whoever is answered after the caller left shows that the server has seen it leave.
+        assert (await proxy.get("/healthz")).status == 200
         gate.set()
         assert await proxy.settled() == ["delivered", "delivered"]
         assert await proxy.charged() == 2 * FAST
@@ -442,6 +498,36 @@ async def test_a_bad_request_is_refused_before_anything_is_sent(
         (await proxy.chat(body)).assert_error(status, code)
         assert sum(one.posts for one in made) == 0
         assert await proxy.rows("SELECT id FROM generations") == []
+
+
+@pytest.fixture
+def printed() -> Iterator[io.StringIO]:
+    """What is said to the log, before it leaves anything out."""
+    stream = io.StringIO()
+    structlog.configure(
+        processors=[structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.BoundLogger,
+        logger_factory=structlog.WriteLoggerFactory(stream),
+    )
+    yield stream
+    structlog.reset_defaults()
+
+
+async def test_the_line_of_a_refused_request_holds_nothing_of_its_prompt(
+    tmp_path: Path, printed: io.StringIO
+) -> None:
+    bodies = {
+        "model_not_found": ask("c4n4ry", model="veo-9"),
+        "n_out_of_range": ask("c4n4ry", n=5),
+        "insufficient_quota": ask("c4n4ry"),
+        "invalid_request": b'{"messages":[{"content":"c4n4ry"',
+    }
+    async with serving(tmp_path, clips_per_month=0) as (proxy, _):
+        for code, body in bodies.items():
+            assert (await proxy.chat(body)).error["code"] == code
+    lines = map(json.loads, printed.getvalue().splitlines())
+    assert [line["code"] for line in lines if line["event"] == "request"] == [*bodies]
+    assert "c4n4ry" not in printed.getvalue()
 
 
 async def test_the_callers_own_headers_stay_here(tmp_path: Path) -> None:

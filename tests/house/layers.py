@@ -30,7 +30,7 @@ LAYERS = {
     "__init__": layer(""),
     "core": layer("core", "orjson msgspec"),
     "errors": layer(""),
-    "config": layer("config core", "pydantic pydantic_settings yaml"),
+    "config": layer("config core", "pydantic yaml"),
     "metrics": layer("", "prometheus_client"),
     "logs": layer("", "structlog"),
     "remote": layer("remote core", "aiohttp httpx2"),

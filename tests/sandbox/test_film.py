@@ -1,4 +1,4 @@
-"""What is said about a file is what is in it."""
+"""What is in a clip's file, found by decoding it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ from pathlib import Path
 import av
 import pytest
 
-from proxy.sandbox import stamped
-from proxy.sandbox.card import SECONDS, Card
+from proxy.sandbox.card import Card
 from proxy.sandbox.film import examine
+from proxy.sandbox.render import render
 
 
-def test_a_clip_is_examined(tmp_path: Path) -> None:
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(stamped(Card("id", "veo-3.1", "", "", 1280, 720)))
-    film = examine(path)
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("film") / "clip.mp4"
+    path.write_bytes(render(Card("clip-1", "veo-3.1-landscape", "a boat", "", 1280, 720)))
+    return path
+
+
+def test_a_clip_is_seen_as_what_it_was_rendered_as(clip: Path) -> None:
+    film = examine(clip)
     assert (film.size, film.video, film.audio) == ("1280x720", "h264", "aac")
-    assert film.seconds == pytest.approx(SECONDS, abs=0.1)
-    assert film.pictures == 24 * SECONDS
+    assert film.seconds == pytest.approx(8, abs=0.1)
+    assert film.pictures == 8 * 24
 
 
-def test_a_file_that_does_not_play_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(b"<html>")
-    with pytest.raises(av.FFmpegError):
-        examine(path)
+@pytest.mark.parametrize("length", [0, 64])
+def test_a_file_that_does_not_play_is_noticed(clip: Path, tmp_path: Path, length: int) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(clip.read_bytes()[:length])
+    with pytest.raises((av.FFmpegError, IndexError)):
+        examine(broken)

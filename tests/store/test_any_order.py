@@ -191,7 +191,7 @@ def look(tx: Connection) -> Look:
     return states, entries, budgets, flights
 
 
-def run(fresh: Callable[[], str], examples: int, steps: int) -> None:
+def assert_whole_in_any_order(fresh: Callable[[], str], examples: int, steps: int) -> None:
     run_state_machine_as_test(
         lambda: AnyOrder(fresh()),  # type: ignore[arg-type]
         settings=settings(
@@ -209,7 +209,7 @@ def test_any_order_of_events_keeps_the_ledger_whole(sqlite_template: Path, tmp_p
             left.unlink()
         return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'ledger.db')}"
 
-    run(fresh, examples=40, steps=30)
+    assert_whole_in_any_order(fresh, examples=30, steps=30)
 
 
 def test_any_order_of_events_keeps_the_ledger_whole_on_postgres_too(
@@ -222,4 +222,4 @@ def test_any_order_of_events_keeps_the_ledger_whole_on_postgres_too(
             connection.execute(RESTORE)
         return url
 
-    run(fresh, examples=8, steps=20)
+    assert_whole_in_any_order(fresh, examples=8, steps=20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import psycopg
 import pytest
@@ -101,7 +102,7 @@ def live(database: Database) -> None:
     ]
     for clip_id, events in news:
         for event in events:
-            write(database, lambda tx, i=clip_id, e=event: settle(tx, i, e, NOW))  # type: ignore[misc]
+            write(database, partial(settle, clip_id=clip_id, event=event, now=NOW))
 
 
 HOLD = (

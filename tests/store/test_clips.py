@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -60,7 +61,7 @@ WAYS: dict[str, tuple[list[clip.Event], State, dict[str, int], int, int]] = {
 
 def happen(database: Database, *events: clip.Event, clip_id: str = CLIP) -> list[Settled]:
     return [
-        write(database, lambda tx, event=event: settle(tx, clip_id, event, LATER))  # type: ignore[misc]
+        write(database, partial(settle, clip_id=clip_id, event=event, now=LATER))
         for event in events
     ]
 

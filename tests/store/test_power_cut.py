@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from random import Random
@@ -47,9 +48,9 @@ def spoken(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> l
     for number in range(REQUESTS):
         let_in(database, number)
         clip_id = f"video_{number}_0"
-        write(database, lambda tx, one=clip_id: settle(tx, one, clip.Opened(), NOW))  # type: ignore[misc]
+        write(database, partial(settle, clip_id=clip_id, event=clip.Opened(), now=NOW))
         link = clip.Delivered("https://cdn.example/clip.mp4")
-        write(database, lambda tx, one=clip_id, link=link: settle(tx, one, link, NOW))  # type: ignore[misc]
+        write(database, partial(settle, clip_id=clip_id, event=link, now=NOW))
     database.close()
     return [statement for statement, _ in groupby(statements)]  # told once more for each trigger
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -21,8 +23,8 @@ def booked(database: Database) -> Database:
     """Clip 0 is charged, clip 1 released, clip 2 held."""
     let_in(database, 1, 3)
     for clip_id, event in (("video_1_0", DELIVERED), ("video_1_1", FAILED)):
-        write(database, lambda tx, one=clip_id: settle(tx, one, clip.Opened(), NOW))  # type: ignore[misc]
-        write(database, lambda tx, one=clip_id, then=event: settle(tx, one, then, NOW))  # type: ignore[misc]
+        write(database, partial(settle, clip_id=clip_id, event=clip.Opened(), now=NOW))
+        write(database, partial(settle, clip_id=clip_id, event=event, now=NOW))
     return database
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.running import Running, configured, running
 from tests.web.test_typed import OTHER_SEED
 
 
-async def usage(proxy: Running, query: str = "", key: str | None = None) -> dict[str, object]:
+async def usage(proxy: Running, query: str = "", key: str | None = None) -> dict[str, Any]:
     answer = await proxy.get(f"/v1/usage{query}", key)
     assert answer.status == 200, answer.body
     said: dict[str, object] = json.loads(answer.body)
@@ -20,18 +21,17 @@ async def usage(proxy: Running, query: str = "", key: str | None = None) -> dict
 
 
 async def test_a_team_sees_what_it_bought_and_what_is_left(tmp_path: Path) -> None:
-    async with gateways() as (gateway, *_):
+    async with gateways("api") as (gateway,):
         config = configured(tmp_path, [(gateway.name, gateway.url)])
-        terms = {"clips_per_month": 4, "micros_per_month": 1_000_000}
-        async with running(config, **terms) as proxy:
+        async with running(config, clips_per_month=4, micros_per_month=1_000_000) as proxy:
             assert (await proxy.chat()).status == 200
             await proxy.settled()
             said = await usage(proxy)
             other = await proxy.add_key(seed=OTHER_SEED)
             nothing = await usage(proxy, key=other)
     assert said["object"] == "clipmeter.usage"
-    assert [(row["model"], row["delivered"]) for row in said["rows"]] == [("veo-3.1-fast", 1)]  # type: ignore[attr-defined]
-    assert said["totals"]["amount_usd"] == "0.15"  # type: ignore[index]
+    assert [(row["model"], row["delivered"]) for row in said["rows"]] == [("veo-3.1-fast", 1)]
+    assert said["totals"]["amount_usd"] == "0.15"
     assert said["budget"] == {
         "clips_per_month": 4,
         "clips_used": 1,
@@ -42,7 +42,7 @@ async def test_a_team_sees_what_it_bought_and_what_is_left(tmp_path: Path) -> No
     }
     assert said["sandbox"] is False
     assert nothing["rows"] == []
-    assert nothing["budget"]["clips_used"] == 0  # type: ignore[index]
+    assert nothing["budget"]["clips_used"] == 0
 
 
 async def test_another_month_can_be_asked_for(tmp_path: Path) -> None:

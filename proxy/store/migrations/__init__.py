@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from proxy.store.backend import LedgerUnavailable, driver_of
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-    from proxy.store.database import Database
+from proxy.store.database import Database
 
 HEAD: Final = "0002"
 """The newest revision in `versions/`."""
