@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import gc
 import os
@@ -25,10 +24,11 @@ from proxy.core.rotation import BreakerLimits
 from proxy.door import door
 from proxy.flows import tend
 from proxy.flows.background import Background
-from proxy.flows.fleet import FleetKeeper
+from proxy.flows.fleet import PROBE_PAUSE_SECONDS, FleetKeeper
 from proxy.flows.house import House
 from proxy.flows.rotate import within
 from proxy.flows.settle import Settler
+from proxy.flows.stamp import stamp
 from proxy.metrics import METRICS_FOLDER, Metrics
 from proxy.remote.gateway import Gateway, Gateways
 from proxy.store import migrations
@@ -113,16 +113,20 @@ def open_database(config: Config) -> Database:
 
 
 @asynccontextmanager
-async def open_house(config: Config, api_key: str) -> AsyncIterator[tuple[House, Keyring]]:
+async def open_house(
+    config: Config, api_key: str, *, sandbox: bool = False
+) -> AsyncIterator[tuple[House, Keyring]]:
     """The application's parts, running; closed in order at the end.
 
-    The data folder must be locked by this process where the database is the embedded one. Raises
-    what `open_database` and `own_secret` raise, and `PriceChanged` or `PriceTooLate` for price
-    lines that contradict what was charged.
+    The data folder must be locked by this process where the database is the embedded one.
+    `sandbox` says that the gateways are pretended. Raises what `open_database` and `own_secret`
+    raise, `CommandError` for an installation of the other kind, of which nothing is changed, and
+    `PriceChanged` or `PriceTooLate` for price lines that contradict what was charged.
     """
     clock, secret = SystemClock(), own_secret(config)
     database = open_database(config)
     try:
+        await stamp(database, sandbox=sandbox)
         now = clock.now()
         lines = config.price_lines()
         await database.write(lambda tx: import_lines(tx, lines, now, "config"))
@@ -137,13 +141,12 @@ async def open_house(config: Config, api_key: str) -> AsyncIterator[tuple[House,
                 config.limits,
             )
             await tend.begin(house, alone=config.database.url is None)
-            chores = _chores(house, keyring)
+            tend.start(house, keyring)
+            _start_probes(house)
             try:
                 yield house, keyring
             finally:
                 house.draining = True
-                for chore in chores:
-                    chore.cancel()
                 await house.background.drain(config.limits.drain_seconds_max)
         finally:
             await gateways.close()
@@ -194,15 +197,15 @@ def _house(
     )
 
 
-def _chores(house: House, keyring: Keyring) -> list[asyncio.Task[None]]:
+def _start_probes(house: House) -> None:
     async def probe(name: str) -> bool:
         deadlines = within(house, PROBE_SECONDS)
         return await house.gateways.probe(house.addresses[name], deadlines=deadlines)
 
-    return [
-        house.background.start("chores", tend.tend_forever(house, keyring)),
-        house.background.start("probes", house.fleet.probe_forever(probe)),
-    ]
+    async def step() -> None:
+        await house.fleet.probe_doubtful(probe)
+
+    house.background.forever("probes", step, PROBE_PAUSE_SECONDS)
 
 
 def create_app(house: House, keyring: Keyring) -> Edge:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import io
 import json
 import os
 import sys
@@ -74,6 +75,9 @@ class Role(StrEnum):
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without our letters still works
     try:
         app(prog_name="clipmeter")
     except BrokenPipeError:  # `clipmeter usage | head`
@@ -219,7 +223,7 @@ def tenant_set(context: typer.Context, name: Name, **terms: str | None) -> None:
 @tenant_app.command("list")
 def tenant_list(context: typer.Context, *, as_json: AsJson = False) -> None:
     """Show every team and its limits."""
-    _show(_do(context, "tenant list"), "tenants", as_json=as_json)
+    _show(_do(context, "tenant list"), "tenants", as_json=as_json, but="id")
 
 
 @tenant_app.command("disable")
@@ -324,10 +328,10 @@ def _end(words: str) -> NoReturn:
     sys.exit(REFUSED)
 
 
-def _show(rows: list[dict[str, Any]], what: str, *, as_json: bool) -> None:
+def _show(rows: list[dict[str, Any]], what: str, *, as_json: bool, but: str = "") -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     from proxy.terminal import show_rows
 
-    show_rows(rows, what)
+    show_rows(rows, what, but=but)

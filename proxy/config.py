@@ -135,6 +135,7 @@ class Limits(Group):
     request_seconds_max: Seconds = 30  # from the first byte of a request to its last
     request_bytes_max: Bytes = 16 * 2**20  # a body with images: two of 5 MiB, in base64
     request_text_bytes_max: Bytes = 2**20  # a body for a model that takes no image
+    json_values_max: Count = 200_000  # commas and brackets of a body, before it is parsed
     json_depth_max: Count = 20  # objects and lists within each other
     image_bytes_max: Bytes = 5 * 2**20  # the vendor's own bound on an image
     image_pixels_max: Count = 40_000_000  # width times height, before anybody unfolds it

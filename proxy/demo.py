@@ -30,6 +30,7 @@ from proxy.config import Config, Limits, Server
 from proxy.core.pricing import format_usd
 from proxy.core.statement import Statement, parse_by, read_statement
 from proxy.flows.operator import CommandError, Operator
+from proxy.sandbox import Sandbox
 from proxy.sandbox.film import Film, examine
 from proxy.serve import Running, running
 from proxy.terminal import show_table
@@ -191,11 +192,11 @@ async def _account(
     console.print()
     console.print("What the ledger charged", style="bold")
     show_table(list(statement.as_table()), totals=True, indent=2)
-    differences = list(_differences(statement, server, takes))
+    wrong = list(differences(statement, server.sandbox, takes))
     findings = await control.run(operator, "ledger verify", {})
-    differences += [f"{finding['row']}: {finding['words']}" for finding in findings]
-    if differences:
-        for words in differences:
+    wrong += [f"{finding['row']}: {finding['words']}" for finding in findings]
+    if wrong:
+        for words in wrong:
             console.print(f"  [red]✗[/red] {words}")
         return False
     total = format_usd(server.sandbox.bill().micros)
@@ -204,10 +205,9 @@ async def _account(
     return True
 
 
-def _differences(statement: Statement, server: Running, takes: list[Take]) -> Iterator[str]:
+def differences(statement: Statement, vendor: Sandbox, takes: list[Take]) -> Iterator[str]:
     """Where the vendor's bill and ours do not agree, clip by clip and in sum."""
-    assert server.sandbox is not None
-    bill = server.sandbox.bill()
+    bill = vendor.bill()
     billed = {clip.url: line for line in bill.lines for clip in line.clips}
     for take in takes:
         line = billed.pop(take.link, None)
@@ -250,11 +250,11 @@ for chunk in clip:
     else:
         console.print(program)
     for line in (
-        "Rehearse trouble with words in the prompt: [[gateway api]] [[status 502]] makes",
-        "the proxy go on to the next gateway; with [[fail]] a clip fails, for free.",
+        "Rehearse trouble with words in the prompt: with [[gateway api]] [[status 502]]",
+        "the proxy goes on to the next gateway; with [[fail]] a clip fails, for free.",
         f"What it cost so far: GET {base_url}/usage with the same key.",
     ):
-        console.print(Text(f"  {line}", style="dim"), no_wrap=True, crop=False)
+        console.print(Text(line, style="dim"))
     console.print()
 
 

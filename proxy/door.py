@@ -1,7 +1,11 @@
 """uvicorn's protocol, with bounds that it leaves to whoever stands in front of it.
 
-A head may have `header_bytes_max` bytes and take `request_seconds_max`; a connection beyond
-`connections_max` is closed at once. uvicorn bounds none of them (facts R50, R90).
+A head may have `header_bytes_max` bytes and take `request_seconds_max`; so may the rest of a body
+that was answered before it had come. A connection beyond `connections_max` is closed at once.
+uvicorn bounds none of them (facts R50, R90).
+
+Between two answers a connection is therefore always on somebody's clock: uvicorn's while nothing
+comes, which a single byte ends for good, and from that byte on ours.
 """
 
 from __future__ import annotations
@@ -25,7 +29,10 @@ class DoorLimits(Protocol):
 
     @property
     def request_seconds_max(self) -> float:
-        """From the first byte of a head, or from connecting, to the head's last byte."""
+        """From the first byte of a head, or from connecting, to the head's last byte.
+
+        And from an answer's end to the last byte of its request, when that had not come.
+        """
 
 
 class Door(HttpToolsProtocol):
@@ -38,6 +45,7 @@ class Door(HttpToolsProtocol):
         self._head_bytes = 0
         self._headers_bytes = 0
         self._in_head = True
+        self._in_body = False
         self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -58,6 +66,7 @@ class Door(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
+        self._watch()
         if self._in_head and self._head_bytes > self.limits.header_bytes_max:
             self._rest()
             if not self.transport.is_closing():
@@ -79,14 +88,40 @@ class Door(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole; its body is bounded by whoever reads it."""
         self._in_head = False
+        self._in_body = True
         self._head_bytes = 0
         self._rest()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._in_body = False
+        self._rest()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is whole; its request perhaps not, and nobody reads what is left of it."""
+        super().on_response_complete()
+        if self._in_body:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Have a clock run for whatever is not an answer under way."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering or self._in_head or self._patience is not None or self.transport.is_closing():
+            return
+        if self._in_body:
+            self._be_patient()
+        else:
+            self._begin_head()  # what comes after an answer is taken for the next head
 
     def _begin_head(self) -> None:
         self._in_head = True
         self._head_bytes = self._headers_bytes = 0
         self._rest()
+        self._be_patient()
+
+    def _be_patient(self) -> None:
         self._patience = self.loop.call_later(self.limits.request_seconds_max, self._give_up)
 
     def _rest(self) -> None:
@@ -95,7 +130,7 @@ class Door(HttpToolsProtocol):
             self._patience = None
 
     def _give_up(self) -> None:
-        if self._in_head and not self.transport.is_closing():
+        if not self.transport.is_closing():
             self.transport.abort()
 
 

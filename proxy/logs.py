@@ -72,6 +72,10 @@ _QUIET: Final = (
     *("openai", "psycopg", "python_multipart", "sqlalchemy", "uvicorn", "urllib3"),
 )
 
+# How uvicorn sees an answer that broke off upstream and is passed on as broken; its own line says
+# so, with the gateway and the generation.
+_EXPECTED: Final = frozenset({"ASGI callable returned without completing response."})
+
 _lines = structlog.get_logger()
 
 
@@ -217,6 +221,10 @@ class _Library(logging.Handler):
         _emit("info" if record.levelno < logging.WARNING else level, "library", fields)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.msg not in _EXPECTED
+
+
 def _route_libraries() -> None:
     logging.raiseExceptions = False  # a broken record would print its values
     root = logging.getLogger()
@@ -228,3 +236,4 @@ def _route_libraries() -> None:
         library.propagate = name not in _SILENT
         library.disabled = name in _SILENT
         library.setLevel(logging.INFO if name in _LOUD else logging.WARNING)
+        library.filters = [_is_news]

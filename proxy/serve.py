@@ -27,7 +27,6 @@ from proxy.control import serve_control
 from proxy.core.pricing import PriceBook
 from proxy.flows.house import House
 from proxy.flows.operator import CommandError
-from proxy.flows.stamp import stamp
 from proxy.logs import event
 from proxy.sandbox import Product, Sandbox, documented_products
 from proxy.store.lock import Lock
@@ -108,8 +107,8 @@ async def running(
             config = pointed_at(config, vendor.urls)
         listening = stack.enter_context(listening or _listen(config))
         key = vendor.api_key if vendor is not None else vendor_key(config)
-        house, keyring = await stack.enter_async_context(app.open_house(config, key))
-        await stamp(house.database, sandbox=sandbox)
+        opened = app.open_house(config, key, sandbox=sandbox)
+        house, keyring = await stack.enter_async_context(opened)
         if alone:
             operator = operator_of(config, house.database, keyring.forget)
             await stack.enter_async_context(serve_control(operator, config.data_dir))
@@ -140,6 +139,8 @@ async def _serve(config: Config, given: tuple[socket.socket, int] | None, *, san
             _announce(server.url)
         else:
             _watch(given[1], server.stop)
+        if server.sandbox is not None:
+            _say(f"The gateways are pretended; what bends them: {server.sandbox.control_url}")
         app.freeze_garbage()
         await server.served
 
@@ -205,7 +206,11 @@ def _url(listening: socket.socket) -> str:
 
 
 def _announce(url: str) -> None:
-    sys.stderr.write(f"Clipmeter listens on {url} (OpenAI base URL {url}/v1); Ctrl-C stops it\n")
+    _say(f"Clipmeter listens on {url} (OpenAI base URL {url}/v1); Ctrl-C stops it")
+
+
+def _say(words: str) -> None:
+    sys.stderr.write(f"{words}\n")
 
 
 def _watch(pipe: int, stop: Callable[[], object]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from proxy.core.pricing import format_usd
 from proxy.core.statement import SANDBOX, Statement, parse_by, read_statement
 
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z")
 _NUMBER = re.compile(r"-?[0-9][0-9.,]*|-|")
 
 Row = Sequence[str]
@@ -50,21 +51,23 @@ def notes(statement: Statement) -> list[str]:
     return said
 
 
-def show_rows(rows: Sequence[Mapping[str, Any]], what: str) -> None:
-    """Print `rows`, each a mapping of the same names; `what` says what there are none of."""
+def show_rows(rows: Sequence[Mapping[str, Any]], what: str, *, but: str = "") -> None:
+    """Print `rows`, each a mapping of the same names; `what` says what there are none of.
+
+    The column `but`, and those in which nobody has anything, are left out.
+    """
     if not rows:
         sys.stderr.write(f"there are no {what}\n")
         return
-    shown = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
-    header = [name.replace("_", " ") for name in shown]
+    filled = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
+    shown = [name for name in filled if name != but]
+    header = [name.removesuffix("_at").replace("_", " ") for name in shown]
     show_table([header, *([_cell(row[name]) for name in shown] for row in rows)])
 
 
 def show_table(rows: Sequence[Row], *, totals: bool = False, indent: int = 0) -> None:
     """Print `rows`, the first of them the header; with `totals` the last one is set apart."""
-    if sys.stdout.isatty():
-        _draw(rows, totals=totals, indent=indent)
-    else:
+    if not sys.stdout.isatty() or not _draw(rows, totals=totals, indent=indent):
         sys.stdout.writelines(" " * indent + line + "\n" for line in plain_lines(rows))
 
 
@@ -82,9 +85,11 @@ def plain_lines(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _draw(rows: Sequence[Row], *, totals: bool, indent: int) -> None:
+def _draw(rows: Sequence[Row], *, totals: bool, indent: int) -> bool:
+    """Draw `rows`, unless the terminal is too narrow."""
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
@@ -97,12 +102,19 @@ def _draw(rows: Sequence[Row], *, totals: bool, indent: int) -> None:
         table.add_column(column[0], total, justify=justify, footer_style="bold")
     for row in rows[1:-1] if totals else rows[1:]:
         table.add_row(*map(Text, row))
-    Console(highlight=False).print(Padding(table, (0, 0, 0, indent), expand=False))
+    console = Console(highlight=False)
+    unbounded = console.options.update(max_width=sum(map(len, map("".join, rows))) + 1_000)
+    if Measurement.get(console, unbounded, table).maximum + indent > console.width:
+        return False  # cut cells are worse than lines that wrap: ids are there to be copied
+    console.print(Padding(table, (0, 0, 0, indent), expand=False))
+    return True
 
 
 def _cell(value: object) -> str:
     if value is None:
         return "-"
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        return value[:16].replace("T", " ")
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -41,7 +41,8 @@ class Answer:
         return error
 
     def assert_error(self, status: int, code: str, *, retry: bool = False) -> None:
-        assert (self.status, self.error["code"]) == (status, code), self.body
+        assert self.status == status, self.body
+        assert self.error["code"] == code, self.body
         assert self.error["message"]
         assert self.headers["x-should-retry"] == ("true" if retry else "false")
         assert ("retry-after" in self.headers) is retry
@@ -71,7 +72,7 @@ class Running:
         raw = body if isinstance(body, bytes) else json.dumps(body or ask()).encode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         named = {"authorization": f"Bearer {key or self.key}", **named}
-        named["content-type"] = "application/json"
+        named.setdefault("content-type", "application/json")
         url = f"{self.url}/v1/chat/completions"
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,

@@ -2,41 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from proxy.cli import MISCONFIGURED, REFUSED
+from proxy.cli import MISCONFIGURED, REFUSED, app
 from proxy.core import keys
 from tests.server_process import ROOT, free_port
 
+HIDDEN = ("APIYI_API_KEY", "CLIPMETER_CONFIG")
+
 ENVIRON = {
-    name: value
-    for name, value in os.environ.items()
-    if name not in {"APIYI_API_KEY", "CLIPMETER_CONFIG"}
+    **{name: value for name, value in os.environ.items() if name not in HIDDEN},
+    "PYTHONPATH": str(ROOT),
 }
 
 
-def clipmeter(*words: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in `folder`, where its data goes."""
-    return subprocess.run(
+@dataclass(frozen=True)
+class Ran:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def clipmeter(*words: str, folder: Path, **environ: str) -> Ran:
+    """Run a command in this process, as if typed in `folder`, where its data goes."""
+    absent = dict.fromkeys(HIDDEN)
+    with contextlib.chdir(folder):
+        ran = CliRunner().invoke(app, words, env={**absent, **environ}, prog_name="clipmeter")
+    return Ran(ran.exit_code, ran.stdout, ran.stderr)
+
+
+def typed(*words: str, folder: Path) -> Ran:
+    """Run a command in a process of its own, as an operator does."""
+    ran = subprocess.run(
         [sys.executable, "-m", "proxy", *words],
         cwd=folder,
-        env={**ENVIRON, "PYTHONPATH": str(ROOT), **environ},
+        env=ENVIRON,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+    return Ran(ran.returncode, ran.stdout, ran.stderr)
 
 
 def done(*words: str, folder: Path) -> str:
@@ -50,10 +72,11 @@ def done(*words: str, folder: Path) -> str:
 def server(tmp_path: Path) -> Iterator[str]:
     """The URL of a sandbox server on the data of `tmp_path`."""
     port = free_port()
+    (tmp_path / "config.yaml").write_text("limits: {drain_listen_seconds: 0}\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "proxy", "serve", "--sandbox", "--port", str(port)],
         cwd=tmp_path,
-        env={**ENVIRON, "PYTHONPATH": str(ROOT)},
+        env=ENVIRON,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -61,7 +84,6 @@ def server(tmp_path: Path) -> Iterator[str]:
     assert process.stderr is not None
     assert "listens on" in process.stderr.readline()
     yield f"http://127.0.0.1:{port}"
-    process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
 
@@ -76,9 +98,7 @@ def status_of(url: str, key: str) -> int:
 
 
 def test_help_is_quick_and_names_every_command(tmp_path: Path) -> None:
-    began = time.monotonic()
-    said = done("--help", folder=tmp_path)
-    assert time.monotonic() - began < 5
+    said = typed("--help", folder=tmp_path).stdout
     for name in (
         "demo",
         "serve",
@@ -103,7 +123,7 @@ def test_help_is_quick_and_names_every_command(tmp_path: Path) -> None:
 
 def test_a_key_is_printed_alone(tmp_path: Path) -> None:
     done("tenant", "add", "ads", "--usd-per-month", "12.50", folder=tmp_path)
-    made = clipmeter("key", "add", "ads", "--label", "laptop", folder=tmp_path)
+    made = typed("key", "add", "ads", "--label", "laptop", folder=tmp_path)
     assert made.returncode == 0
     assert keys.well_formed(made.stdout.removesuffix("\n"))
     assert "not shown again" in made.stderr
@@ -118,7 +138,7 @@ def test_lists_are_tables_or_json(tmp_path: Path) -> None:
     assert (tenant["clips_per_month"], tenant["cost_center"]) == (100, "C7")
     assert tenant["models"] == ["veo-3.1-fast*", "veo-3.1"]
     header, row = done("tenant", "list", folder=tmp_path).splitlines()
-    assert header.split()[:2] == ["id", "name"]
+    assert header.split()[0] == "name"
     assert "veo-3.1-fast*,veo-3.1" in row
     (listed,) = json.loads(done("key", "list", "--json", folder=tmp_path))
     assert set(listed) == {
@@ -190,12 +210,12 @@ def test_commands_work_on_a_running_server_and_a_revoked_key_stops_at_once(
     server: str, tmp_path: Path
 ) -> None:
     done("tenant", "add", "ads", folder=tmp_path)
-    key = done("key", "add", "ads", folder=tmp_path).strip()
+    key = typed("key", "add", "ads", folder=tmp_path).stdout.strip()
     assert status_of(f"{server}/v1/models", key) == 200
     (listed,) = json.loads(done("key", "list", "--json", folder=tmp_path))
     done("key", "revoke", listed["id"], folder=tmp_path)
     assert status_of(f"{server}/v1/models", key) == 401
-    second = clipmeter("serve", "--sandbox", "--port", "0", folder=tmp_path)
+    second = typed("serve", "--sandbox", "--port", "0", folder=tmp_path)
     assert second.returncode == REFUSED
     assert "another server holds" in second.stderr
     refused = clipmeter("tenant", "add", "ads", folder=tmp_path)
@@ -216,7 +236,8 @@ def test_the_ledger_is_verified_and_a_bad_row_is_named(tmp_path: Path) -> None:
     bent = (
         "import sqlite3\n"
         "db = sqlite3.connect('data/clipmeter.db')\n"
-        "db.execute(\"INSERT INTO tenants (id, name, created_at) VALUES ('t', 't', '2026-01-01')\")\n"
+        "row = \"INSERT INTO tenants (id, name, created_at) VALUES ('t', 't', '2026-01-01')\"\n"
+        "db.execute(row)\n"
         "db.commit()\n"
     )
     subprocess.run([sys.executable, "-c", bent], cwd=tmp_path, check=True)
@@ -241,7 +262,7 @@ def test_the_sandbox_runs_alone_and_ends_on_interrupt(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "proxy", "sandbox", "--port", str(free_ports())],
         cwd=tmp_path,
-        env={**ENVIRON, "PYTHONPATH": str(ROOT)},
+        env=ENVIRON,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
@@ -258,6 +279,9 @@ def test_the_sandbox_runs_alone_and_ends_on_interrupt(tmp_path: Path) -> None:
 
 def free_ports() -> int:
     """The first of three free ports in a row."""
-    while (port := free_port()) > 65_000:
-        pass
-    return port
+    while True:
+        port = free_port()
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for offset in range(3):
+                stack.enter_context(socket.create_server(("127.0.0.1", port + offset)))
+            return port

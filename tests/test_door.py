@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.gateways import gateways
+from tests.gateways import gateways, streams
 from tests.running import Running, configured, running
+from tests.streams import chunk, frame
 
 
 @asynccontextmanager
@@ -90,3 +93,90 @@ async def test_a_connection_too_many_is_closed_at_once_and_the_others_stay(
             one.close()
         await asyncio.sleep(0.05)
         assert (await proxy.get("/healthz")).status == 200
+
+
+UNREAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+HEALTHY = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+UPGRADE = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "then"),
+    [
+        (UNREAD, b"y"),
+        (UNREAD, b""),
+        (UNREAD, b"y" * 100),
+        (HEALTHY, b"\r\n"),
+        (HEALTHY, b"G"),
+        (UPGRADE, b"y"),
+    ],
+    ids=["a body's first byte", "no body", "a body too late", "a line end", "half a line", "noise"],
+)
+async def test_a_byte_after_the_answer_does_not_keep_a_connection_for_good(
+    tmp_path: Path, request_: bytes, then: bytes
+) -> None:
+    async with serving(tmp_path, request_seconds_max=0.5) as proxy:
+        host, port = proxy.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request_)
+        assert (await answer_of(reader)).startswith(b"HTTP/1.1 ")
+        writer.write(then)
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(5):
+                await reader.read()
+        writer.close()
+
+
+async def test_a_body_that_trickles_in_after_its_answer_is_not_waited_for(tmp_path: Path) -> None:
+    async with serving(tmp_path, request_seconds_max=0.5) as proxy:
+        host, port = proxy.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(UNREAD)
+        await answer_of(reader)
+
+        async def trickle() -> None:
+            for _ in range(90):
+                writer.write(b"y")
+                await asyncio.sleep(0.1)
+
+        trickling = asyncio.create_task(trickle())
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(5):
+                assert await reader.read() == b""
+        trickling.cancel()
+        writer.close()
+
+
+async def test_a_connection_whose_body_came_after_its_answer_is_kept(tmp_path: Path) -> None:
+    async with serving(tmp_path) as proxy:
+        host, port = proxy.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(UNREAD)
+        assert (await answer_of(reader)).startswith(b"HTTP/1.1 401")
+        writer.write(b"y" * 100 + HEALTHY)
+        assert (await answer_of(reader)).startswith(b"HTTP/1.1 200")
+        writer.write(HEALTHY)
+        assert (await answer_of(reader)).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+async def test_an_answer_that_takes_longer_than_a_request_may_is_not_cut(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with gateways("api") as (api,):
+        api.does(streams(frame(chunk("x")), frame(chunk("y")), gate=gate))
+        config = configured(tmp_path, [("api", api.url)], limits={"request_seconds_max": 0.2})
+        async with running(config) as proxy, proxy.asking() as response:
+            assert await response.content.readany()
+            await asyncio.sleep(0.6)  # three times as long as a request may take
+            gate.set()
+            assert response.status == 200
+            assert b"y" in await response.content.readany()
+
+
+async def answer_of(reader: asyncio.StreamReader) -> bytes:
+    """One answer with its length, read to its end."""
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head)
+        assert length is not None
+        return head + await reader.readexactly(int(length[1]))

@@ -76,7 +76,8 @@ def test_a_table_is_plain_text_in_a_pipe(capfd: pytest.CaptureFixture[str]) -> N
     assert "\x1b" not in "".join(lines)
 
 
-def test_a_table_is_drawn_on_a_terminal() -> None:
+@pytest.mark.parametrize(("columns", "drawn"), [(80, True), (30, False)])
+def test_a_table_is_drawn_on_a_terminal_that_is_wide_enough(columns: int, drawn: bool) -> None:
     program = (
         "import json, sys\n"
         "from proxy.terminal import print_usage\n"
@@ -84,31 +85,34 @@ def test_a_table_is_drawn_on_a_terminal() -> None:
     )
     outer, inner = pty.openpty()
     said = json.dumps(STATEMENT.as_json())
-    environ = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
-    subprocess.run(
-        [sys.executable, "-c", program, said],
-        cwd=ROOT,
-        stdout=inner,
-        stderr=inner,
-        env=environ,
-        check=True,
-    )
+    environ = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
+    command = [sys.executable, "-c", program, said]
+    subprocess.run(command, cwd=ROOT, stdout=inner, stderr=inner, env=environ, check=True)
     os.close(inner)
-    drawn = _read_all(outer)
-    assert "───" in drawn
-    assert "0.30" in drawn
+    shown = _read_all(outer)
+    assert ("───" in shown) is drawn
+    assert "0.30" in shown
+    assert "…" not in shown
 
 
 def test_rows_leave_out_what_nobody_has(capfd: pytest.CaptureFixture[str]) -> None:
     rows: list[dict[str, Any]] = [
-        {"name": "ads", "models": ["veo-3.1", "veo-3.1-fast"], "disabled_at": None, "label": ""},
-        {"name": "film", "models": None, "disabled_at": None, "label": ""},
+        {"id": "t1", "name": "ads", "models": ["veo-3.1", "veo-3.1-fast"], "label": ""},
+        {"id": "t2", "name": "film", "models": None, "label": ""},
     ]
-    show_rows(rows, "tenants")
+    show_rows(rows, "tenants", but="id")
     assert capfd.readouterr().out.splitlines() == [
         "name  models",
         "ads   veo-3.1,veo-3.1-fast",
         "film  -",
+    ]
+
+
+def test_moments_are_shown_to_the_minute(capfd: pytest.CaptureFixture[str]) -> None:
+    show_rows([{"name": "ads", "created_at": "2026-11-22T20:24:05Z"}], "tenants")
+    assert capfd.readouterr().out.splitlines() == [
+        "name  created",
+        "ads   2026-11-22 20:24",
     ]
 
 

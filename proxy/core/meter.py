@@ -5,8 +5,9 @@ stream prove nothing about delivery; they only tell an answer that *said* how it
 that broke off ("How an answer ended" in the architecture).
 
 A meter also holds bytes back: what announces a clip may go on only once its charge is durable
-(law 4). Whole events go on as soon as their clips are charged. Of an event that is still coming
-in, everything goes on at once up to where a link may begin.
+(law 4). Whole events go on as soon as their clips are charged; those that leave a line with a link
+in it unfinished wait for its end. Of an event that is still coming in, everything goes on at once
+up to where a link may begin.
 """
 
 from __future__ import annotations
@@ -24,9 +25,7 @@ _PROGRESS: Final = re.compile(r"(?:进度|progress)\s*[:：]\s*(\d{1,3}(?:\.\d+)
 _LINK_BEGINS: Final = re.compile(rb"(?i)http|\\u00[4-7]|(?:h|ht|htt|\\|\\u|\\u0|\\u00)\Z")
 _LINK_CERTAIN: Final = re.compile(rb"(?i)http|\\u00[4-7]")
 _WORDS_CHARS_MAX: Final = 2000
-_OPAQUE_STARTS: Final = (b"{", b"[", b"<")
 _BOM: Final = b"\xef\xbb\xbf"
-_BLANK: Final = b" \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +77,11 @@ class _Account:
     def delivered(self) -> int:
         return len(self._links)
 
+    @property
+    def ended(self) -> bool:
+        """Whether no text is to come: what stands in an unfinished line is all of it."""
+        return self.done or bool(self._finished and self._seen == self._finished)
+
     def take(self, frame: Frame) -> list[str]:
         """The links of clips that `frame` newly announces."""
         self.done = self.done or frame.done
@@ -121,13 +125,32 @@ class _Account:
             failure for transcript in self._transcripts.values() for failure in transcript.failures
         ]
 
-    def told_of(self, *, complete: bool) -> int:
-        """How many of the clips without a link the answer accounted for."""
+    @property
+    def link_open(self) -> bool:
+        return any(transcript.link_open for transcript in self._transcripts.values())
+
+    @property
+    def link_begun(self) -> bool:
+        return any(transcript.link_begun for transcript in self._transcripts.values())
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a link may have been overlooked: among too many, or in an unclosed echo."""
+        echoing = any(transcript.echoing for transcript in self._transcripts.values())
+        return echoing or self._asked.exhausted
+
+    def told_of(self, *, whole: bool, framed: bool) -> int:
+        """How many of the clips without a link the answer accounted for.
+
+        `whole` is a unary body that was read, `framed` a stream that was ended properly: one that
+        broke off after some choices finished says nothing of choices that never appeared.
+        """
         missing = self.clips - self.delivered
         failures = self.failures()
-        if complete or self.done or self.error is not None:
+        if whole or self.done or self.error is not None:
             return missing
-        if self._seen and self._seen == self._finished:
+        finished = len(self._finished)
+        if finished and (finished >= self.clips or (framed and self._seen == self._finished)):
             return missing
         if any(failure.number is None for failure in failures):
             return missing
@@ -142,8 +165,8 @@ class _Account:
 class Meter:
     """Watches one answer to a request for `clips` clips; any bytes, never an exception.
 
-    An answer that is no event stream, whatever its headers say, is held whole until it ends:
-    `opaque` is true then.
+    An answer that is no event stream, or ceases to be one, is held whole until it ends: `opaque`
+    is true then.
     """
 
     def __init__(self, clips: int, asked: Asked, *, streamed: bool, event_bytes_max: int) -> None:
@@ -152,10 +175,10 @@ class Meter:
         self._account = _Account(clips, asked)
         self._reader = EventReader(event_bytes_max)
         self._held: list[bytes] = []
+        self._held_bytes = 0
         self._certain = False
-        self._head = b""
-        self._prefix = 0  # bytes of a byte order mark before an opaque body
-        self._started = not streamed
+        self._start = b"" if streamed else None  # the beginning of a byte order mark
+        self._body: list[bytes] = []
 
     @property
     def delivered(self) -> int:
@@ -174,46 +197,54 @@ class Meter:
 
     def feed(self, chunk: bytes) -> Reading:
         """Take the next bytes."""
-        if not self._started:
-            self._head += chunk
-            start = self._head.removeprefix(_BOM).lstrip(_BLANK)
-            self._started = bool(start) and not _BOM.startswith(self._head)
-            self.opaque = start.startswith(_OPAQUE_STARTS)
-            self._prefix = len(chunk) - len(start)
+        if self._start is not None:
+            chunk = self._start + chunk
+            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+                self._start = chunk
+                return Reading((), b"")
+            self._start = None
+            if chunk.startswith(_BOM):
+                self._hold(_BOM)
+                chunk = chunk[len(_BOM) :]
         if self.opaque:
-            self._held.append(chunk)
+            self._take_body(chunk)
             return Reading((), b"")
         parsed = self._reader.feed(chunk)
         links: list[str] = []
         for data in parsed.events:
             links += self._account.take(read_frame(data))
-        if self._account.done:
+        if self._account.ended:
             links += self._account.finish(complete=True)
-        return Reading(tuple(links), self._pass(chunk, parsed.boundary))
+        if parsed.foreign is None:
+            return Reading(tuple(links), self._pass(chunk, parsed.boundary))
+        passed = self._pass(chunk[: parsed.foreign], parsed.foreign)
+        self.opaque = True
+        self._take_body(chunk[parsed.foreign :])
+        return Reading(tuple(links), passed)
 
     def finish(self, *, complete: bool) -> Verdict:
         """The answer has ended; `complete` when its framing said so, False when it broke off."""
         links: list[str] = []
-        held = b"".join(self._held)
-        told = False
+        whole = False
         if self.opaque:
-            frame = read_completion(held[self._prefix :]) if complete else None
+            frame = read_completion(b"".join(self._body)) if complete else None
             if frame is not None:
                 links += self._account.take(frame)
-                told = True
+                whole = True
         else:
             for data in self._reader.finish():
                 links += self._account.take(read_frame(data))
         links += self._account.finish(complete=complete)
         account = self._account
         missing = account.clips - account.delivered
-        accounted = account.told_of(complete=told)
-        if self._reader.oversized and accounted and not account.failures():
-            accounted = 0  # the link may stand in the event that could not be read
+        accounted = account.told_of(whole=whole, framed=complete)
+        doubtful = self._reader.oversized or account.in_doubt
+        if doubtful and account.error is None and not account.failures():
+            accounted = 0  # the link may stand where it could not be read
         words = account.words()
         return Verdict(
             links=tuple(links),
-            passed=held,
+            passed=b"".join((self._start or b"", *self._held, *self._body)),
             told=accounted == missing,
             failed=accounted,
             lost=missing - accounted,
@@ -222,33 +253,46 @@ class Meter:
             surplus=account.surplus,
         )
 
+    def _take_body(self, chunk: bytes) -> None:
+        self._body.append(chunk)
+
+    def _hold(self, part: bytes) -> None:
+        self._held.append(part)
+        self._held_bytes += len(part)
+
+    def _release(self, *more: bytes) -> bytes:
+        passed = b"".join((*self._held, *more))
+        self._held.clear()
+        self._held_bytes = 0
+        return passed
+
     def _pass(self, chunk: bytes, boundary: int) -> bytes:
         """What of `chunk`, and of what was held before it, may go on."""
         passed = b""
         if boundary:
-            passed = b"".join((*self._held, chunk[:boundary]))
-            self._held.clear()
-            self._certain = False
+            if self._account.link_open:
+                self._hold(chunk)
+                return self._let_go(passed)
+            passed = self._release(chunk[:boundary])
+            self._certain = self._account.link_begun
             chunk = chunk[boundary:]
         if not chunk:
             return passed
-        if self._certain:
-            self._held.append(chunk)
-            return self._let_go_of_oversized(passed)
-        waiting = b"".join((*self._held, chunk))
-        self._held.clear()
+        if self._certain or self._account.link_open:
+            self._hold(chunk)
+            return self._let_go(passed)
+        waiting = self._release(chunk)
         begins = _LINK_BEGINS.search(waiting)
         if begins is None:
             return passed + waiting
-        self._held.append(waiting[begins.start() :])
+        self._hold(waiting[begins.start() :])
         self._certain = _LINK_CERTAIN.match(waiting, begins.start()) is not None
-        return self._let_go_of_oversized(passed + waiting[: begins.start()])
+        return self._let_go(passed + waiting[: begins.start()])
 
-    def _let_go_of_oversized(self, passed: bytes) -> bytes:
-        """An event too long to be read is not held either: memory stays bounded."""
-        if not self._reader.skipping:
+    def _let_go(self, passed: bytes) -> bytes:
+        """What is too long to be read is not held either: memory stays bounded."""
+        if not self._reader.skipping and self._held_bytes <= self._reader.bytes_max:
             return passed
-        passed = b"".join((passed, *self._held))
-        self._held.clear()
+        self._reader.oversized = True
         self._certain = False
-        return passed
+        return passed + self._release()

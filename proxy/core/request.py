@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from proxy.core.catalog import Catalog, Model
 
-_OURS: Final = ("model", "messages", "n", "stream")
+_OURS: Final = frozenset({"model", "messages", "n", "stream"})
+_OURS_IN_MESSAGES: Final = frozenset(
+    {"role", "content", "type", "text", "image_url", "image", "url"}
+)
 _IMAGE_PARTS: Final = frozenset({"image_url", "input_image", "image"})
 
 
@@ -35,9 +38,14 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """How large and how deep a JSON body may be; `text_bytes_max` where no image is allowed."""
+    """How large and how deep a JSON body may be.
+
+    `text_bytes_max` is for all the text in a request, and for its whole body where no image is
+    allowed; `values_max` bounds what parsing it can unfold to.
+    """
 
     text_bytes_max: int
+    values_max: int
     depth_max: int
     image: ImageLimits
 
@@ -67,7 +75,7 @@ def read_chat(
     body: bytes, catalog: Catalog, aliases: Mapping[str, str], limits: BodyLimits
 ) -> ChatRequest | Malformed:
     """The chat request in `body`, or why it is refused; nothing has been sent then."""
-    fields = read_object(body, limits.depth_max)
+    fields = read_object(body, limits)
     if isinstance(fields, Malformed):
         return fields
     asked_model = fields.get("model")
@@ -82,16 +90,14 @@ def read_chat(
     messages = _plain_fields(fields)
     if isinstance(messages, Malformed):
         return messages
-    parts: list[_Part] = []
-    for part in _parts(messages):
-        if isinstance(part, Malformed):
-            return part
-        parts.append(part)
+    parts = _read_parts(messages, limits)
+    if isinstance(parts, Malformed):
+        return parts
     problem = images_problem(model, [part.text for part in parts if part.is_image], limits.image)
     if problem is not None:
         return problem
     if asked_model != model.name:
-        body = json.dumps({**fields, "model": model.name}, ensure_ascii=False).encode()
+        body = json.dumps({**fields, "model": model.name}, allow_nan=False).encode()
     return ChatRequest(
         model=model,
         asked_model=asked_model,
@@ -115,10 +121,20 @@ def _plain_fields(fields: Mapping[str, object]) -> list[object] | Malformed:
     return messages
 
 
-def read_object(body: bytes, depth_max: int) -> dict[str, object] | Malformed:
+def read_object(body: bytes, limits: BodyLimits) -> dict[str, object] | Malformed:
     """The JSON object in `body`, or why it is refused."""
+    depth_max = limits.depth_max
+    # Counted before it is parsed: a body of nothing but brackets unfolds to thirty times its size.
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > limits.values_max:
+        words = f"The body has more than {limits.values_max:,} values."
+        return Malformed("request_too_large", words)
     try:
-        value = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(
+            body.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
     except UnicodeDecodeError:
         return Malformed("invalid_request", "The body is not UTF-8.")
     except _AmbiguousError as problem:
@@ -131,11 +147,7 @@ def read_object(body: bytes, depth_max: int) -> dict[str, object] | Malformed:
         return Malformed("invalid_request", "The body must be a JSON object.")
     if _depth(value, depth_max) > depth_max:
         return Malformed("invalid_request", f"The body is nested deeper than {depth_max}.")
-    for key in value:
-        ours = next((name for name in _OURS if _same_to_go(key, name)), key)
-        if ours != key:
-            return Malformed("invalid_request", f"Write {key!r} as {ours!r}.", ours)
-    return value
+    return _odd_key(value, _OURS) or value
 
 
 def images_problem(model: Model, urls: list[str], limits: ImageLimits) -> Malformed | None:
@@ -172,12 +184,30 @@ class _Part(NamedTuple):
     text: str
 
 
+def _read_parts(messages: list[object], limits: BodyLimits) -> list[_Part] | Malformed:
+    """Every text and image of the messages, in order, unless there is too much text."""
+    parts: list[_Part] = []
+    chars = 0
+    for part in _parts(messages):
+        if isinstance(part, Malformed):
+            return part
+        parts.append(part)
+        chars += 0 if part.text.startswith("data:") else len(part.text)
+    if chars > limits.text_bytes_max:
+        return Malformed("request_too_large", f"At most {limits.text_bytes_max:,} bytes of text.")
+    return parts
+
+
 def _parts(messages: list[object]) -> Iterator[_Part | Malformed]:
     """Each text and image of the messages, in order."""
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
         if not isinstance(message, dict):
             yield Malformed("invalid_request", f"{where} must be an object.", "messages")
+            return
+        odd = _odd_key(message, _OURS_IN_MESSAGES)
+        if odd is not None:
+            yield odd
             return
         content = message.get("content")
         if isinstance(content, str):
@@ -196,9 +226,14 @@ def _part(part: object, where: str) -> _Part | Malformed:
         return _Part(False, part)
     if not isinstance(part, dict):
         return Malformed("invalid_request", f"A part of {where} must be an object.", "messages")
+    image = part.get("image_url", part.get("image"))
+    odd = _odd_key(part, _OURS_IN_MESSAGES)
+    if odd is None and isinstance(image, dict):
+        odd = _odd_key(image, _OURS_IN_MESSAGES)
+    if odd is not None:
+        return odd
     kind = part.get("type")
-    if kind in _IMAGE_PARTS or "image_url" in part:
-        image = part.get("image_url", part.get("image"))
+    if (isinstance(kind, str) and kind in _IMAGE_PARTS) or "image_url" in part:
         url = image.get("url") if isinstance(image, dict) else image
         if not isinstance(url, str):
             message = f"An image of {where} needs an image_url with a url."
@@ -219,13 +254,23 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return value
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    if value in (float("inf"), float("-inf")):
+        raise _AmbiguousError(f"{number[:20]} is no number that can be kept")
+    return value
+
+
 def _no_constant(name: str) -> object:
     raise _AmbiguousError(f"{name} is not JSON")
 
 
-def _same_to_go(key: str, name: str) -> bool:
-    """Whether Go's encoding/json takes `key` for `name`: it folds case, Unicode's way."""
-    return key.casefold() == name
+def _odd_key(value: dict[str, object], names: frozenset[str]) -> Malformed | None:
+    """A key that Go's encoding/json takes for one of `names`: it folds case, Unicode's way."""
+    for key in value:
+        if key not in names and (ours := key.casefold()) in names:
+            return Malformed("invalid_request", f"Write {key[:80]!r} as {ours!r}.", ours)
+    return None
 
 
 def _depth(value: object, limit: int) -> int:

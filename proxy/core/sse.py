@@ -14,6 +14,7 @@ from typing import Final
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
 _LF: Final = 0x0A
+_FOREIGN: Final = frozenset({b"{", b"[", b"<"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,14 @@ class Parsed:
     """What a chunk completed: each event's data, and the offset in the chunk after the last one.
 
     `boundary` is 0 when the chunk ends inside the event it began in. Blank lines and comments
-    between events count as ended, so `boundary` may move without an event.
+    between events count as ended, so `boundary` may move without an event. `foreign` is the offset
+    of a line between events that is none of an event stream (JSON, or a web page): nothing from
+    there on was read.
     """
 
     events: list[bytes]
     boundary: int
+    foreign: int | None = None
 
 
 class EventReader:
@@ -34,6 +38,7 @@ class EventReader:
     __slots__ = (
         "_after_cr",
         "_at_start",
+        "_begun",
         "_bytes",
         "_data",
         "_line",
@@ -50,6 +55,7 @@ class EventReader:
         self._line: list[bytes] = []
         self._data: list[bytes] = []
         self._bytes = 0
+        self._begun = False
         self.skipping = False
         self._at_start = True
         self._after_cr = False
@@ -64,10 +70,14 @@ class EventReader:
                 start = 1
                 boundary = 0 if self.in_event else 1
         for end in _LINE_END.finditer(chunk, start):
+            if self._is_foreign(chunk, start):
+                return Parsed(events, boundary, start)
             self._end_line(chunk[start : end.start()], events)
             start = end.end()
             if not self.in_event:
                 boundary = start
+        if self._is_foreign(chunk, start):
+            return Parsed(events, boundary, start)
         if start < len(chunk):
             self._keep(chunk[start:])
         elif chunk.endswith(b"\r"):
@@ -88,7 +98,11 @@ class EventReader:
     @property
     def in_event(self) -> bool:
         """Whether the bytes so far end inside an event, or inside a line."""
-        return bool(self._data or self._line or self.skipping)
+        return bool(self._begun or self._line or self.skipping)
+
+    def _is_foreign(self, chunk: bytes, start: int) -> bool:
+        """Whether a line that is none of an event stream begins at `start`."""
+        return not self.in_event and chunk[start : start + 1] in _FOREIGN
 
     def _keep(self, part: bytes) -> None:
 
@@ -113,9 +127,10 @@ class EventReader:
                 events.append(b"\n".join(self._data))
             self._data.clear()
             self._bytes = 0
-            self.skipping = False
+            self._begun = self.skipping = False
             return
         field, _, value = line.partition(b":")
+        self._begun = self._begun or field != b""  # a comment may stand anywhere
         if field == b"data" and not self.skipping:
             self._data.append(value.removeprefix(b" "))
         elif not self._data and not self.skipping:

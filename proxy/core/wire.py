@@ -21,7 +21,7 @@ DONE: Final = b"[DONE]"
 
 _CHOICES_MAX: Final = 16
 _BROKEN_TEXT: Final = re.compile(
-    r'"(?P<name>(?:reasoning_)?content)"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)'
+    r'"(?P<name>(?:reasoning_)?content)"\s*:\s*"(?P<text>(?:[^"\\]++|\\.)*+)'
 )
 _BROKEN_ERROR: Final = re.compile(r'"error"\s*:\s*[{"]')
 _BROKEN_ESCAPE: Final = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?$")
@@ -85,6 +85,11 @@ def error_words(value: object, depth: int = 3) -> str:
     return " ".join(dict.fromkeys(words))
 
 
+def sound(text: str) -> str:
+    """`text` as every database takes it: no NUL, no half of a surrogate pair."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
 def _loads(data: bytes) -> object:
     try:
         return orjson.loads(data)
@@ -116,7 +121,7 @@ def _frame(value: dict[str, object]) -> Frame:
         tuple(pieces),
         frozenset(choices),
         frozenset(finished),
-        (error_words(value) or "error") if failed else None,
+        (sound(error_words(value)) or "error") if failed else None,
     )
 
 
@@ -131,7 +136,7 @@ def _pieces(index: int, choice: dict[str, object]) -> Iterator[Piece]:
             continue
         for name in ("reasoning_content", "content"):
             for text in _texts(holder.get(name)):
-                yield Piece(index, text, reasoning=name == "reasoning_content")
+                yield Piece(index, sound(text), reasoning=name == "reasoning_content")
 
 
 def _texts(content: object) -> Iterator[str]:
@@ -151,7 +156,7 @@ def _broken_frame(data: bytes) -> Frame:
     for match in _BROKEN_TEXT.finditer(text):
         piece = _unescape(match["text"])
         if piece:
-            pieces.append(Piece(0, piece, reasoning=match["name"] != "content"))
+            pieces.append(Piece(0, sound(piece), reasoning=match["name"] != "content"))
     failed = not pieces and _BROKEN_ERROR.search(text) is not None
     choices = frozenset({0} if pieces else ())
     return Frame(tuple(pieces), choices, error=text[:500] if failed else None)

@@ -9,23 +9,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy import errors
 from proxy.core import clip
 from proxy.core.caller import Caller
+from proxy.core.encoding import Decoder
 from proxy.core.failure import Reason
 from proxy.core.headers import backward, forward, value_of
 from proxy.core.images import ImageLimits
 from proxy.core.links import Asked
 from proxy.core.meter import Meter, Verdict
+from proxy.core.refusal import read_refusal
 from proxy.core.request import BodyLimits, ChatRequest, Malformed, read_chat
-from proxy.core.rotation import Answered
+from proxy.core.rotation import Answered, maybe_bought
 from proxy.flows.admit import quote, take_hold
 from proxy.flows.generation import Ask, Generation
 from proxy.flows.house import House
 from proxy.flows.listener import Listener
-from proxy.flows.rotate import Ended, Passed, attempt_end, rotate
+from proxy.flows.rotate import Ended, Passed, account_trouble, attempt_end, rotate
 from proxy.flows.settle import Settlement, Write
 from proxy.remote.answer import Answer, Ending
 from proxy.remote.gateway import Call
@@ -59,7 +61,9 @@ def read(house: House, body: bytes) -> ChatRequest:
     """The request in `body`; raises `ProxyError` for one that is refused."""
     limits = house.config.limits
     image = ImageLimits(limits.image_bytes_max, limits.image_side_max, limits.image_pixels_max)
-    body_limits = BodyLimits(limits.request_text_bytes_max, limits.json_depth_max, image)
+    body_limits = BodyLimits(
+        limits.request_text_bytes_max, limits.json_values_max, limits.json_depth_max, image
+    )
     request = read_chat(body, house.catalog, house.config.aliases, body_limits)
     if isinstance(request, Malformed):
         raise errors.ProxyError(request.code, request.message, request.param)
@@ -83,9 +87,11 @@ async def answer(
     generation = quote(house, caller, ask)
     if await gone():
         raise CallerGone
-    run = ChatRun(house, generation, request)
-    call = Call("POST", PATH, tuple(forward(headers)), request.body)
+    run = ChatRun(house, generation, request.texts)
+    # The vendor must read the body as we did, whatever the caller called it (decision 19).
+    call = Call("POST", PATH, tuple(forward(headers)), request.body, "application/json")
     house.background.start(generation.id, run.run(call))
+    del request, call  # a body with images is not kept while its answer runs
     reply = await asyncio.shield(run.head)
     if isinstance(reply, errors.ProxyError):
         raise reply
@@ -95,15 +101,17 @@ async def answer(
 class ChatRun:
     """One chat request from its admission to its last settlement."""
 
-    def __init__(self, house: House, generation: Generation, request: ChatRequest) -> None:
-        """`head` is answered once, with the reply or with the refusal."""
+    def __init__(self, house: House, generation: Generation, texts: tuple[str, ...]) -> None:
+        """`texts` are the request's; `head` is answered once, with the reply or the refusal."""
         self.head: asyncio.Future[Reply | errors.ProxyError] = (
             asyncio.get_running_loop().create_future()
         )
         self._house = house
         self._generation = generation
-        self._request = request
-        self._listener = Listener(house.config.limits.listener_bytes_max)
+        self._asked = Asked(texts)
+        # The vendor echoes the prompt, each character in up to six bytes of JSON.
+        echo_bytes = 6 * sum(map(len, texts))
+        self._listener = Listener(house.config.limits.listener_bytes_max + echo_bytes)
         self._admitted = False
         self._ended = True  # until there is something to end
 
@@ -112,7 +120,7 @@ class ChatRun:
         house, generation = self._house, self._generation
         try:
             try:
-                await take_hold(house, generation, self._request.body)
+                await take_hold(house, generation, call.body)
             except errors.ProxyError as refusal:
                 self._answer(refusal)
                 return
@@ -120,6 +128,7 @@ class ChatRun:
             generation.overhead_seconds = house.clock.monotonic() - generation.started
             with house.metrics.stream_open():
                 met = await rotate(house, generation, call)
+                del call
                 if isinstance(met, Ended):
                     await self._turned_away(met)
                 else:
@@ -128,19 +137,19 @@ class ChatRun:
         finally:
             # Reached unended only by a crash, or by a shutdown that waits no longer.
             if not self._ended:
-                house.settler.later(self._end([clip.Lost(Reason.LOST)], "interrupted"))
+                house.settler.later(self._last([clip.Lost(Reason.LOST)], "interrupted"))
             self._listener.end(broken=True)
             self._answer(errors.internal_error(generation.id))
 
     async def _turned_away(self, ended: Ended) -> None:
         generation = self._generation
-        ending = "refused" if isinstance(ended.news, clip.Refused) else "untold"
-        settlement = self._end([ended.news], ending, ended.words, ended.write)
-        durable = await self._house.settler.settle(settlement)
+        refused = isinstance(ended.news, clip.Refused)
+        ending = "refused" if refused else "untold"
+        durable = await self._end(self._last([ended.news], ending, ended.words, ended.write))
         reply = ended.reply
         if isinstance(reply, Passed):
             self._answer(Reply(reply.status, reply.headers, reply.body, generation))
-        elif not durable and isinstance(ended.news, clip.Refused):
+        elif refused and not durable and not maybe_bought(generation.tried):
             self._answer(errors.ledger_unavailable())
         else:
             self._answer(reply)
@@ -150,9 +159,11 @@ class ChatRun:
         generation, limits = self._generation, self._house.config.limits
         content_type = (value_of(answer.headers, b"content-type") or "").lower()
         streamed = content_type.startswith("text/event-stream")
+        encoding = value_of(answer.headers, b"content-encoding")
+        decoder = Decoder(encoding, limits.answer_bytes_max)
         meter = Meter(
             len(generation.clip_ids),
-            Asked(self._request.texts),
+            self._asked,
             streamed=streamed,
             event_bytes_max=limits.event_bytes_max,
         )
@@ -160,19 +171,28 @@ class ChatRun:
             headers = backward(answer.headers, streamed=True)
             self._answer(Reply(answer.status, headers, self._listener, generation))
             self._house.background.start(f"{generation.id} opened", self._settle([]))
+        encoded: list[bytes] = []
         held_bytes = 0
         async for chunk in answer:
-            reading = meter.feed(chunk)
+            reading = meter.feed(decoder.feed(chunk))
             if reading.links and not await self._charge(reading.links):
                 self._listener.end(broken=True)  # what is not durable is not announced (law 4)
-            self._listener.offer(reading.passed, between=meter.between_events)
-            held_bytes += len(chunk) if meter.opaque else 0
+            if decoder.plain:
+                await self._listener.offer(reading.passed, between=meter.between_events)
+            else:
+                encoded.append(chunk)
+            held_bytes += len(chunk) if meter.opaque or encoded else 0
             if held_bytes > limits.answer_bytes_max:
                 answer.close()
-        verdict = meter.finish(complete=answer.ending is Ending.COMPLETE)
-        await self._finish(answer, verdict, streamed=streamed)
+        whole = answer.ending is Ending.COMPLETE and not decoder.broken
+        verdict = meter.finish(complete=whole)
+        if encoded:
+            verdict = replace(verdict, passed=b"" if decoder.broken else b"".join(encoded))
+        await self._finish(answer, verdict, streamed=streamed, whole=whole)
 
-    async def _finish(self, answer: Answer, verdict: Verdict, *, streamed: bool) -> None:
+    async def _finish(
+        self, answer: Answer, verdict: Verdict, *, streamed: bool, whole: bool
+    ) -> None:
         generation = self._generation
         news: list[clip.Event] = [clip.Delivered(link) for link in verdict.links]
         news += [clip.Failed(verdict.reason)] * verdict.failed
@@ -181,30 +201,33 @@ class ChatRun:
         barren = verdict.failed if verdict.failed == len(generation.clip_ids) else 0
         booked = attempt_end(self._house, generation, Answered(answer.status), barren)
         ending = "told" if verdict.told else "untold"
-        settlement = self._end(news, ending, verdict.words, booked)
-        durable = await self._house.settler.settle(settlement)
+        durable = await self._end(self._last(news, ending, verdict.words, booked))
         if verdict.surplus:
             self._house.metrics.surplus_links(verdict.surplus)
         if not streamed:
-            self._answer(self._unary(answer, verdict, durable=durable))
+            self._answer(self._unary(answer, verdict, whole=whole, durable=durable))
             return
         if durable or not verdict.links:
-            self._listener.offer(verdict.passed, between=False)
+            await self._listener.offer(verdict.passed, between=False)
         # An end that only the closed connection told, of an answer that said nothing, is a break.
-        whole = answer.ending is Ending.COMPLETE and (answer.framed or verdict.told)
-        self._listener.end(broken=not (whole and durable))
+        ended_well = whole and durable and (answer.framed or verdict.told)
+        self._listener.end(broken=not ended_well)
 
     def _unary(
-        self, answer: Answer, verdict: Verdict, *, durable: bool
+        self, answer: Answer, verdict: Verdict, *, whole: bool, durable: bool
     ) -> Reply | errors.ProxyError:
         """A whole body is passed on as it came; anything less is an error that says so."""
         generation = self._generation
-        if durable and answer.ending is Ending.COMPLETE:
-            if verdict.told:
-                headers = backward(answer.headers)
-                return Reply(answer.status, headers, verdict.passed, generation)
+        if not durable or answer.ending is not Ending.COMPLETE:
+            return errors.outcome_unknown(generation.id)
+        if not whole or not (verdict.told or generation.delivered):
             return errors.upstream_invalid(generation.id)
-        return errors.outcome_unknown(generation.id)
+        if not generation.delivered:
+            # Some refusals come with a status of success; whose business they are is the same.
+            ours = account_trouble(generation, read_refusal(200, "", verdict.passed))
+            if ours is not None:
+                return ours
+        return Reply(answer.status, backward(answer.headers), verdict.passed, generation)
 
     async def _charge(self, links: Sequence[str]) -> bool:
         began = self._house.clock.monotonic()
@@ -228,7 +251,13 @@ class ChatRun:
         status, ids = outcome.status, generation.upstream_row()
         return lambda tx: record_opened(tx, generation.id, gateway, status, ids, clip.Opened())
 
-    def _end(
+    async def _end(self, settlement: Settlement) -> bool:
+        """Write the last settlement; whether it is durable. Nothing is left to be settled then."""
+        durable = await self._house.settler.settle(settlement)
+        self._ended = True
+        return durable
+
+    def _last(
         self,
         news: Sequence[clip.Event],
         ending: str,
@@ -236,7 +265,6 @@ class ChatRun:
         booked: Write | None = None,
     ) -> Settlement:
         """The last settlement: `news` of the clips left, its last one for all the rest."""
-        self._ended = True
         generation, now = self._generation, self._house.clock.now()
         left = generation.clip_ids[generation.delivered :]
         generation.delivered += sum(isinstance(one, clip.Delivered) for one in news)

@@ -6,7 +6,6 @@ gateway that was given a pause is asked with a free GET, never with a paid POST.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from proxy.core.rotation import (
@@ -23,7 +22,7 @@ from proxy.core.rotation import (
 from proxy.metrics import Metrics
 
 PROBE_PAUSE_SECONDS = 1.0
-"""How often the keeper looks whether a gateway's pause is over."""
+"""How often a server looks whether a gateway's pause is over."""
 
 
 class FleetKeeper:
@@ -60,16 +59,17 @@ class FleetKeeper:
         self._fleet = observe(self._fleet, name, outcome, now, self._jitter(), self._limits)
         self._show()
 
-    async def probe_forever(self, probe: Callable[[str], Awaitable[bool]]) -> None:
-        """Ask each gateway whose pause is over, one at a time, until cancelled."""
-        while True:
-            await asyncio.sleep(PROBE_PAUSE_SECONDS)
-            for name in probe_due(self._fleet, self._monotonic()):
-                self._fleet = begin_probe(self._fleet, name)
+    async def probe_doubtful(self, probe: Callable[[str], Awaitable[bool]]) -> None:
+        """Ask each gateway whose pause is over, one at a time; a probe that raises is no answer."""
+        for name in probe_due(self._fleet, self._monotonic()):
+            self._fleet = begin_probe(self._fleet, name)
+            alive = False
+            try:
                 alive = await probe(name)
+            finally:
                 now = self._monotonic()
                 self._fleet = end_probe(self._fleet, name, alive, now, self._jitter(), self._limits)
-            self._show()
+        self._show()
 
     def _show(self) -> None:
         for name, health in self.states().items():

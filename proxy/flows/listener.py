@@ -14,6 +14,10 @@ KEEPALIVE = b": keepalive\n\n"
 """An SSE comment (WHATWG HTML, "Authoring notes"): no event, and no byte of the vendor's."""
 
 
+YIELD_BYTES = 16_384
+"""With more than this in its buffer, a reader is given its turn."""
+
+
 class Broken(Exception):
     """The answer broke off; what is sent to the caller must look broken too."""
 
@@ -51,8 +55,17 @@ class Listener:
         if self.dropped:
             tell()
 
-    def offer(self, chunk: bytes, *, between: bool) -> None:
-        """Add bytes; `between` when they end between two events."""
+    async def offer(self, chunk: bytes, *, between: bool) -> None:
+        """Add bytes; `between` when they end between two events.
+
+        The reader gets its turn before more comes, but not longer than that: it is never waited
+        for.
+        """
+        self._add(chunk, between=between)
+        if self._bytes > YIELD_BYTES:
+            await asyncio.sleep(0)
+
+    def _add(self, chunk: bytes, *, between: bool) -> None:
         if self._ended or self.dropped or not chunk:
             return
         if self._bytes + len(chunk) > self.bytes_max and self._chunks:

@@ -25,6 +25,7 @@ from proxy.core.rotation import (
     maybe_bought,
     next_step,
 )
+from proxy.core.wire import sound
 from proxy.flows.generation import Generation
 from proxy.flows.house import House
 from proxy.flows.settle import Write
@@ -207,7 +208,10 @@ def _ledger_gone(house: House, generation: Generation, turned: list[_Turned]) ->
     """The next attempt may not be sent without its row: the request ends here, unsent."""
     reason = _reason(turned[-1])
     end = attempt_end(house, generation, generation.tried[-1][1])
-    return Ended(clip.Refused(reason), errors.ledger_unavailable(), end)
+    reply = errors.ledger_unavailable()
+    if maybe_bought(generation.tried):
+        reply = errors.upstream_unavailable(generation.id, maybe_accepted=True)
+    return Ended(clip.Refused(reason), reply, end)
 
 
 def _end(
@@ -228,23 +232,29 @@ def _end(
         case Relay(index):
             one = turned[index]
             generation.upstream = one.ids or UpstreamIds()
-            words = one.refusal.message if one.refusal is not None else ""
+            words = sound(one.refusal.message) if one.refusal is not None else ""
             return Ended(
                 clip.Refused(_reason(one)), _reply(generation, one, bought=bought), write, words
             )
+
+
+def account_trouble(generation: Generation, refusal: Refusal) -> errors.ProxyError | None:
+    """The error for a refusal of our own key or account, whose words stay with us (decision 21)."""
+    if refusal.kind not in {Kind.AUTH, Kind.GROUP, Kind.BALANCE}:
+        return None
+    event("vendor_account", generation=generation.id, reason=refusal.kind, words=refusal.message)
+    balance = refusal.kind is Kind.BALANCE
+    return errors.upstream_balance() if balance else errors.upstream_auth()
 
 
 def _reply(generation: Generation, one: _Turned, *, bought: bool) -> Passed | errors.ProxyError:
     """What the caller is told: the vendor's words only where they are about the caller (21)."""
     assert one.refusal is not None
     assert one.answer is not None
+    ours = account_trouble(generation, one.refusal)
+    if ours is not None:
+        return ours
     kind = one.refusal.kind
-    if kind in {Kind.AUTH, Kind.GROUP}:
-        event("vendor_account", generation=generation.id, reason=kind, words=one.refusal.message)
-        return errors.upstream_auth()
-    if kind is Kind.BALANCE:
-        event("vendor_account", generation=generation.id, reason=kind, words=one.refusal.message)
-        return errors.upstream_balance()
     status = one.answer.status
     if status < 400 or (status < 500 and not one.refusal.recognised):
         return errors.upstream_invalid(generation.id)

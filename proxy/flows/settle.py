@@ -56,6 +56,8 @@ class Settlement:
         if settled.impossible is None or settled.state is not clip.State.UNKNOWN:
             return settled
         # Given up for dead by another process; its own answer is as good as a find.
+        if isinstance(news, clip.Refused):
+            news = clip.Failed(news.reason)
         if isinstance(news, (clip.Progressed, clip.Delivered, clip.Failed)):
             return settle(tx, clip_id, clip.Found(news), self.now, self.words)
         return settled
@@ -102,12 +104,23 @@ class Settler:
         """Write `settlement` in the background, as soon as the database takes it."""
         self._late.append(settlement)
         if len(self._late) == 1:
-            self._background.start("late settlements", self._catch_up())
+            self._catch_up_later()
+
+    def _catch_up_later(self) -> None:
+        task = self._background.start("late settlements", self._catch_up())
+        task.add_done_callback(lambda ended: self._go_on(cancelled=ended.cancelled()))
 
     async def _catch_up(self) -> None:
         while self._late:
-            await self._until_written(self._late[0])
-            self._late.popleft()
+            try:
+                await self._until_written(self._late[0])
+            finally:
+                # One that cannot be written at all is a crash, and must not stop the others.
+                self._late.popleft()
+
+    def _go_on(self, *, cancelled: bool) -> None:
+        if self._late and not cancelled:
+            self._catch_up_later()
 
     async def _until_written(self, settlement: Settlement) -> None:
         while True:

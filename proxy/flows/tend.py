@@ -1,12 +1,14 @@
 """The chores of a running server: its sign of life, the dead's unfinished work, old unknowns.
 
+The sign of life is a task of its own: others would take a process that is long at its chores, or
+at its drain, for dead.
+
 Each is an ordinary settlement of what the tables say, so that a restart is boring: a process that
 dies leaves rows, and the next one, or a replica beside it, finds them.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -42,20 +44,31 @@ async def begin(house: House, *, alone: bool) -> None:
     `alone` when no other process can be alive, as on SQLite, where the lock says so. Raises
     `LedgerUnavailable`.
     """
+    await _beat(house)
     now = house.clock.now()
-    await house.database.write(lambda tx: beat(tx, house.process_id, now))
     dead_before = now + timedelta(days=1) if alone else _dead_before(house)
     await sweep_orphans(house, dead_before)
+    await _beat(house)  # the sweep may have been long, and requests come next
 
 
-async def tend_forever(house: House, keys: LastUsed) -> None:
-    """Do the chores every `heartbeat_seconds`, until cancelled."""
-    while True:
-        await asyncio.sleep(house.config.limits.heartbeat_seconds)
+def start(house: House, keys: LastUsed) -> None:
+    """From now on say that the process lives, and do the chores, every `heartbeat_seconds`."""
+    pause = house.config.limits.heartbeat_seconds
+
+    async def chores() -> None:
         try:
             await tend(house, keys)
         except LedgerUnavailable:
             event("chores_put_off")
+
+    async def heartbeat() -> None:
+        try:
+            await _beat(house)
+        except LedgerUnavailable:
+            event("heartbeat_missed", level="warning")
+
+    house.background.forever("heartbeat", heartbeat, pause)
+    house.background.forever("chores", chores, pause)
 
 
 async def tend(house: House, keys: LastUsed) -> None:
@@ -64,7 +77,6 @@ async def tend(house: House, keys: LastUsed) -> None:
     used = keys.take_last_used()
 
     def write(tx: Connection) -> None:
-        beat(tx, house.process_id, now)
         forget_processes(tx, now - FORGET_PROCESSES_AFTER)
         if used:
             touch_keys(tx, used)
@@ -112,6 +124,11 @@ async def write_off(house: House) -> int:
         await house.settler.settle(Settlement(given_up, now))
         event("clips_written_off", count=len(ids))
     return len(ids)
+
+
+async def _beat(house: House) -> None:
+    now = house.clock.now()
+    await house.database.write(lambda tx: beat(tx, house.process_id, now))
 
 
 def _dead_before(house: House) -> datetime:

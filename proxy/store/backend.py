@@ -36,7 +36,11 @@ class Trouble(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The named limits of everything that waits for the database."""
+    """The named limits of everything that waits for the database.
+
+    A server ends a statement after `statement_seconds_max` or `read_seconds_max`; one that has said
+    nothing `answer_slack_seconds` later is taken for gone.
+    """
 
     batch_writes_max: int = 256
     waiting_writes_max: int = 10_000
@@ -48,6 +52,8 @@ class Bounds:
     read_seconds_max: float = 30.0
     readers_max: int = 4
     retries_max: int = 5
+    answer_slack_seconds: float = 5.0
+    close_seconds_max: float = 30.0
     wal_bytes_max: int = 64 * 1024 * 1024
 
 
@@ -78,7 +84,11 @@ class Backend(Protocol):
         """Make it durable, or raise."""
 
     def judge(self, error: BaseException) -> Trouble:
-        """Whose trouble the driver's `error` is."""
+        """Whose trouble the driver's `error` is.
+
+        Judging it the call's own harms nobody: rolling back to the savepoint comes next, and a
+        connection that cannot do so is the trouble of all.
+        """
 
     def dispose(self) -> None:
         """Forget every connection."""

@@ -95,7 +95,10 @@ class Sqlite:
         driver.execute("COMMIT")
 
     def judge(self, error: BaseException) -> Trouble:
-        """A broken constraint or a wrong statement is the call's own, all else the file's."""
+        """A broken constraint or a wrong statement is the call's own, all else the file's.
+
+        An error without a code is the driver's own, about a value that it cannot bind.
+        """
         code = getattr(original(error), "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         return Trouble.CALL if code & 0xFF in _CALL_CODES else Trouble.AWAY
 

@@ -77,6 +77,7 @@ class Writer:
         self._trouble = (SQLAlchemyError, backend.errors, DatabaseUnfit)
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
         self._closed = False
+        self._abandoned = False
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -97,10 +98,11 @@ class Writer:
         return write.future
 
     def close(self) -> None:
-        """Write what waits, then end the thread."""
+        """Write what waits, then end the thread; after `close_seconds_max` leave it to itself."""
         self._closed = True
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(self._bounds.close_seconds_max)
+        self._abandoned = self._thread.is_alive()
 
     def _run(self) -> None:
         open_for_more = True
@@ -128,6 +130,10 @@ class Writer:
 
     def _write(self, batch: Sequence[_Write]) -> None:
         """Give every write of `batch` its outcome, once; a conflict has each run again alone."""
+        if self._abandoned:  # whoever closed the ledger may have let go of its lock
+            for write in batch:
+                write.error = LedgerUnavailable("the ledger was closed before its turn came")
+            return
         trouble = self._transact(batch)
         if trouble is Trouble.AGAIN:
             for write in batch:
@@ -140,7 +146,10 @@ class Writer:
         write.error = LedgerUnavailable(f"still in conflict after {self._bounds.retries_max} tries")
 
     def _transact(self, batch: Sequence[_Write]) -> Trouble | None:
-        """Run `batch` in one transaction; None once it is durable, else nothing of it is kept."""
+        """Run `batch` in one transaction; None once it is durable, else nothing of it is kept.
+
+        Whatever goes wrong goes to those who wait: a thread that ended would leave them waiting.
+        """
         committing = False
         try:
             connection = self._connected()
@@ -150,7 +159,7 @@ class Writer:
                 self._run_one(write, connection, driver)
             committing = True
             self._backend.commit(driver)
-        except self._trouble as error:
+        except Exception as error:  # noqa: BLE001 - told to every caller of the batch
             trouble = trouble_of(error, self._backend)
             if trouble is Trouble.AGAIN:
                 self._roll_back()

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from proxy import errors
+from proxy import errors, logs
 from proxy.core.headers import looped, value_of
 from proxy.flows import chat
 from proxy.flows.house import House
@@ -54,6 +54,11 @@ class Relay:
             exchange.note(caller_left=True)
         except errors.ProxyError as refusal:
             await send_error(exchange, refusal, send)
+        except Exception as crash:
+            logs.crash("relay", crash)
+            if exchange.status:
+                raise
+            await send_error(exchange, errors.internal_error(exchange.request_id), send)
 
     def _route(self, exchange: Exchange) -> Route:
         methods = _BY_PATH[exchange.path]
@@ -75,7 +80,9 @@ class Relay:
             return await has_left(receive)
 
         caller = exchange.known_caller
-        reply = await chat.answer(self._house, caller, request, exchange.headers, gone)
+        asking = chat.answer(self._house, caller, request, exchange.headers, gone)
+        del body, request  # not kept while the answer runs
+        reply = await asking
         exchange.generation = reply.generation
         exchange.note(code=reply.code)
         headers = exchange.own_headers(reply.headers)

@@ -81,8 +81,85 @@ def test_a_link_over_several_pieces_is_announced_once_it_is_whole() -> None:
     transcript = Transcript(Asked([]))
     assert transcript.feed("> ✅ [点击") == []
     assert transcript.feed("这里](https://cdn.example/a") == []
-    assert transcript.feed("b.mp4) 查看") == ["https://cdn.example/ab.mp4"]
-    assert transcript.feed("\n") == []
+    assert transcript.link_open
+    assert transcript.feed("b.mp4) 查看") == []
+    assert transcript.feed("\n") == ["https://cdn.example/ab.mp4"]
+    assert not transcript.link_open
+
+
+def test_what_may_begin_a_link_is_known_by_its_first_letters() -> None:
+    begun = {}
+    for text in ("x", "h", "✅ ht", "http", "https:/", "https://", "path"):
+        transcript = Transcript(Asked([]))
+        transcript.feed(text)
+        begun[text] = transcript.link_begun
+    assert begun == {
+        "x": False,
+        "h": True,
+        "✅ ht": True,
+        "http": True,
+        "https:/": True,
+        "https://": False,
+        "path": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (f"✅ [x]({U}", [U]),
+        (f"✅ [x]({U}?Signature=s", [f"{U}?Signature=s"]),
+        ("✅ [x](https://cdn.example/fl", []),
+        (f"✅ [x]({U}) and https://cdn.exa", [U]),
+        (f"[download video]({U}", [U]),
+    ],
+)
+def test_of_a_line_that_was_cut_off_a_last_link_counts_if_its_name_is_whole(
+    line: str, expected: list[str]
+) -> None:
+    transcript = Transcript(Asked([]))
+    assert transcript.feed(line) + transcript.finish(complete=False) == expected
+
+
+A, B = "https://cdn.example/a.mp4", "https://cdn.example/b.mp4"
+
+
+@pytest.mark.parametrize(
+    ("text", "clips"),
+    [
+        (f"[Watch]({A})\n[Download]({B})\n", 1),
+        (f"[Download]({A}) [Watch]({B})\n", 1),
+        (f"<video src='{A}'></video> [Download]({B})\n", 1),
+        (f"[download video]({A})\n[download video]({B})\n", 2),
+        (f"[Watch]({A}) [Download]({A}?d=1)\n[Watch]({B}) [Download]({B}?d=1)\n", 2),
+        (f"✅ [1]({A}?id=1)\n✅ [2]({A}?id=2)\n", 2),
+    ],
+)
+def test_a_link_to_watch_and_one_to_download_are_one_clip(text: str, clips: int) -> None:
+    assert len(links(text)) == clips
+
+
+@pytest.mark.parametrize("end", ["}```", "`````", "```> text", "~~~", "``` "])
+def test_an_echo_ends_at_any_fence(end: str) -> None:
+    assert links(f'```json\n{{"prompt": "x"\n{end}\n✅ [x]({U})\n') == [U]
+
+
+def test_a_text_that_ends_inside_an_echo_says_so() -> None:
+    transcript = Transcript(Asked([]))
+    assert transcript.feed(f"```json\n✅ [x]({U})\n") == []
+    assert transcript.echoing
+
+
+def test_a_request_full_of_links_is_looked_through_in_bounded_time() -> None:
+    prompt = " ".join(f"https://own.example/{i}.mp4" for i in range(30_000))
+    asked = Asked([prompt])
+    transcript = Transcript(asked)
+    quoted = "".join(f"✅ https://own.example/{i}.mp4\n" for i in range(0, 30_000, 7))
+    assert transcript.feed(quoted) == []
+    assert not asked.exhausted
+    others = "".join(f"✅ https://other.example/{i}.mp4\n" for i in range(500))
+    assert len(transcript.feed(others)) == 100
+    assert asked.exhausted
 
 
 def test_numbered_failures_are_told_apart() -> None:
@@ -94,7 +171,9 @@ def test_numbered_failures_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "same"),
     [
-        (f"{U}?a=1", f"{U}?a=2", True),
+        (f"{U}?Expires=1&Signature=a", f"{U}?Expires=2&Signature=b", True),
+        (f"{U}?X-Amz-Date=1", U, True),
+        (f"{U}?id=1", f"{U}?id=2", False),
         (f"{U}#t=1", U, True),
         ("https://a.example/get?id=1", "https://a.example/get?id=2", False),
         ("https://A.example/x.mp4", "https://a.example/x.mp4", True),

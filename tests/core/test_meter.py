@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -178,3 +179,88 @@ def test_a_truncated_json_body_is_unknown() -> None:
     meter = Meter(1, Asked([]), streamed=False, event_bytes_max=1000)
     assert meter.feed(b'{"choices":[{"message":{"content":"https://a').passed == b""
     assert meter.finish(complete=False).lost == 1
+
+
+SPLITS = {
+    "a link over two deltas": [f"> ✅ [点击这里]({CDN}/fl", "at.mp4) 查看\n"],
+    "an unmarked link over two deltas": [f"[download video]({CDN}/flat.mp4", ")\n"],
+    "a signed link over two deltas": [f"> ✅ {CDN}/flat.mp4", "?Signature=abc\n"],
+    "a scheme over two deltas": ["> ✅ [x](ht", f"{CDN[2:]}/flat.mp4)\n"],
+    "a link whose line ends with the answer": [f"[download video]({CDN}/flat.mp4)"],
+}
+
+
+@pytest.mark.parametrize("deltas", SPLITS.values(), ids=SPLITS.keys())
+def test_a_link_in_pieces_is_passed_on_only_once_its_clip_is_told(deltas: list[str]) -> None:
+    body = b"".join(frame(chunk(delta)) for delta in deltas) + frame(chunk(finish="stop")) + DONE
+    meter = Meter(1, Asked([]), streamed=True, event_bytes_max=1 << 20)
+    seen, told = b"", 0
+    for position in range(len(body)):
+        reading = meter.feed(body[position : position + 1])
+        told += len(reading.links)
+        seen += reading.passed
+        assert told or b"flat.mp4" not in seen
+    assert told == 1
+    assert seen + meter.finish(complete=True).passed == body
+
+
+def test_a_signed_link_keeps_its_signature() -> None:
+    body = b"".join(frame(chunk(delta)) for delta in SPLITS["a signed link over two deltas"])
+    assert metered([body + DONE])[0] == [f"{CDN}/flat.mp4?Signature=abc"]
+
+
+@pytest.mark.parametrize("start", [b": PING\n\n", b"\n\n", b"event: x\n\n: y\n\n"])
+def test_json_after_the_noise_of_a_stream_is_read_and_held(start: bytes) -> None:
+    answer = {"choices": [{"message": {"content": success(1)}, "finish_reason": "stop"}]}
+    body = start + json.dumps(answer, indent=1).encode()
+    for seed in range(5):
+        links, verdict, passed = metered(cut(body, seed))
+        assert (len(links), verdict.told, passed) == (1, True, body)
+    meter = Meter(1, Asked([]), streamed=True, event_bytes_max=1 << 20)
+    assert meter.feed(body).passed == start
+    assert metered([start + b'{"error":{"message":"no"}}'])[1].failed == 1
+
+
+def test_a_choice_that_finished_says_nothing_of_choices_that_never_appeared() -> None:
+    body = frame(chunk(success(1), choice=0)) + frame(chunk(choice=0, finish="stop"))
+    assert metered([body], 2, complete=False)[1].lost == 1
+    assert metered([body], 2, complete=True)[1].failed == 1
+    assert metered([body + DONE], 2, complete=False)[1].failed == 1
+
+
+def test_an_answer_that_ends_inside_the_echo_is_in_doubt() -> None:
+    body = frame(chunk(f"```json\n{{\n✅ [x]({CDN}/a.mp4)\n")) + DONE
+    links, verdict, _ = metered([body])
+    assert (links, verdict.lost) == ([], 1)
+
+
+def test_half_a_character_and_nothing_at_all_are_no_words_for_a_database() -> None:
+    body = b'data: {"choices":[{"delta":{"content":"\\u274c failed \\ud83d \\u0000\\n"}}]}\n\n'
+    _, verdict, passed = metered([body])
+    assert passed == body
+    assert "failed" in verdict.words
+    assert "\0" not in verdict.words
+    assert verdict.words.encode().decode() == verdict.words
+
+
+def test_a_comment_may_stand_between_events_and_not_inside_one() -> None:
+    meter = Meter(1, Asked([]), streamed=True, event_bytes_max=1 << 20)
+    between = []
+    for line in (b": x\n", b"\n", b"event: error\n", b"data: {}\n", b"\n"):
+        meter.feed(line)
+        between.append(meter.between_events)
+    assert between == [True, True, False, False, True]
+
+
+def test_a_hundred_thousand_empty_lines_are_read_in_linear_time() -> None:
+    meter = Meter(1, Asked([]), streamed=True, event_bytes_max=1 << 20)
+    assert all(meter.feed(b"\n").passed == b"\n" for _ in range(100_000))
+
+
+def test_a_line_that_never_ends_is_read_in_linear_time() -> None:
+    piece = frame(chunk("x" * 20))
+    meter = Meter(1, Asked([]), streamed=True, event_bytes_max=1 << 20)
+    meter.feed(frame(chunk(f"see https://own.example/{'y' * 60_000} ")))
+    for _ in range(4_000):
+        meter.feed(piece)
+    assert meter.finish(complete=True).lost == 1

@@ -12,7 +12,10 @@ from proxy.core.request import BodyLimits, ChatRequest, Malformed, read_chat
 from tests.core.test_images import jpeg, png
 
 LIMITS = BodyLimits(
-    text_bytes_max=10_000, depth_max=20, image=ImageLimits(100_000, 8192, 40_000_000)
+    values_max=150_000,
+    text_bytes_max=10_000,
+    depth_max=20,
+    image=ImageLimits(100_000, 8192, 40_000_000),
 )
 CATALOG = Catalog.documented()
 
@@ -83,6 +86,9 @@ def test_no_other_number_of_clips_passes(n: str) -> None:
         b'{"model":"veo-3.1","messages":["x"]}',
         b'{"model":"veo-3.1","messages":[{"content":7}]}',
         b'{"model":"veo-3.1","messages":[{"content":[7]}]}',
+        b'{"model":"veo-3.1","messages":[{"role":"user","content":"x","Content":[]}]}',
+        b'{"model":"veo-3.1","messages":[{"content":[{"type":"text","text":"x","TEXT":"y"}]}]}',
+        b'{"model":"veo-3.1","x":1e400,"messages":[{"content":"x"}]}',
         b'{"model":"veo-3.1","stream":"yes","messages":[{"content":"x"}]}',
         b'{"model":"veo-3.1","stream":1,"messages":[{"content":"x"}]}',
     ],
@@ -170,3 +176,30 @@ def test_images_that_do_not_fit_the_model_are_refused(body: dict[str, Any], code
 def test_a_body_without_images_may_not_be_as_large_as_one_with_them() -> None:
     assert read(ask(x="y" * 20_000)).code == "request_too_large"
     assert isinstance(read(framed(image(jpeg(9, 9) + b"x" * 20_000))), ChatRequest)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" + b"{}," * 100_000 + b"{}]", b'{"model":"veo-3.1-fl","x":[' + b"1," * 160_000 + b"1]}"],
+    ids=["objects", "numbers"],
+)
+def test_a_body_that_would_unfold_is_refused_before_it_is_parsed(body: bytes) -> None:
+    assert read(body).code == "request_too_large"
+
+
+def test_text_is_bounded_where_images_are_allowed_too() -> None:
+    long = {"type": "text", "text": "y" * 20_000}
+    assert read(framed(image(jpeg(9, 9)), long)).code == "request_too_large"
+
+
+@pytest.mark.parametrize("kind", ["[]", "{}", "7", "null"])
+def test_a_part_of_an_odd_type_is_read_as_text(kind: str) -> None:
+    content = f'[{{"type":{kind},"text":"x"}}]'
+    body = f'{{"model":"veo-3.1","messages":[{{"role":"user","content":{content}}}]}}'
+    assert read(body.encode()).texts == ("x",)
+
+
+def test_half_a_character_survives_an_alias() -> None:
+    body = b'{"model":"sora-2","messages":[{"role":"user","content":"\\ud83d"}]}'
+    request = read(body, {"sora-2": "veo-3.1-fast"})
+    assert json.loads(request.body)["messages"][0]["content"] == "\ud83d"

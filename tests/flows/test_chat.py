@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import io
 import json
+import shutil
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 import structlog
 
+from proxy.store.database import LedgerUnavailable
 from tests.gateways import (
     Act,
     Gateway,
@@ -516,7 +519,7 @@ def printed() -> Iterator[io.StringIO]:
 async def test_the_line_of_a_refused_request_holds_nothing_of_its_prompt(
     tmp_path: Path, printed: io.StringIO
 ) -> None:
-    bodies = {
+    bodies: dict[str, Any] = {
         "model_not_found": ask("c4n4ry", model="veo-9"),
         "n_out_of_range": ask("c4n4ry", n=5),
         "insufficient_quota": ask("c4n4ry"),
@@ -646,3 +649,137 @@ async def test_what_was_open_when_the_process_died_becomes_unknown(tmp_path: Pat
             await response.content.readany()
         async with running(config, seed=bytes([7]) * 32) as proxy:
             assert await proxy.settled() == ["delivered", "unknown"]
+
+
+async def test_a_start_makes_unknown_what_a_killed_process_left_open(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    act = streams(frame(chunk(success(1))), chinese(), gate=gate)
+    async with serving(tmp_path / "running", act) as (proxy, _):
+        async with proxy.asking(ask(n=2)) as response:
+            await response.content.readany()
+            # What a kill at this moment would leave behind.
+            shutil.copytree(tmp_path / "running", tmp_path / "killed")
+        gate.set()
+    async with serving(tmp_path / "killed", seed=bytes([7]) * 32) as (restarted, _):
+        assert await restarted.settled() == ["delivered", "unknown"]
+
+
+def encoded(encoding: str, body: bytes) -> Act:
+    """A streamed answer under this Content-Encoding."""
+    length = ("Content-Length", str(len(body)))
+    kind = ("Content-Type", "text/event-stream")
+    return bytes_then(head(200, kind, ("Content-Encoding", encoding), length) + body)
+
+
+async def test_an_encoded_stream_is_metered_and_passed_on_as_it_came(tmp_path: Path) -> None:
+    body = gzip.compress(chinese(2))
+    async with serving(tmp_path, encoded("gzip", body)) as (proxy, _):
+        answer = await proxy.chat(ask(n=2))
+        assert (answer.status, answer.body, answer.broken) == (200, body, False)
+        assert answer.headers["content-encoding"] == "gzip"
+        assert await proxy.settled() == ["delivered", "delivered"]
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip"])
+async def test_a_stream_that_cannot_be_decoded_is_not_passed_on(
+    tmp_path: Path, encoding: str
+) -> None:
+    async with serving(tmp_path, encoded(encoding, chinese())) as (proxy, _):
+        answer = await proxy.chat()
+        assert (answer.body, answer.broken) == (b"", True)
+        assert await proxy.settled() == ["unknown"]
+
+
+async def test_a_vendors_half_characters_and_nothings_do_not_stop_the_ledger(
+    tmp_path: Path,
+) -> None:
+    failing = b'data: {"choices":[{"delta":{"content":"\\u274c failed \\ud83d\\u0000\\n"}}]}\n\n'
+    refused = answers(
+        400, {"error": {"message": "bad prompt: \x00 here", "type": "x", "code": "y"}}
+    )
+    async with serving(tmp_path, streams(failing, DONE), refused, streams(chinese())) as (proxy, _):
+        assert (await proxy.chat()).body == failing + DONE
+        assert (await proxy.chat()).status == 400
+        assert (await proxy.chat()).status == 200
+        assert await proxy.settled() == ["failed", "failed", "delivered"]
+
+
+async def test_the_vendor_reads_json_whatever_the_caller_called_it(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (proxy, (api, *_)):
+        form = "application/x-www-form-urlencoded"
+        body = ask(x="&n=4&model=veo-3.1&")
+        assert (await proxy.chat(body, content_type=form)).status == 200
+        assert api.requests[0].headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (
+            {"message": "user [7] quota [9] is not enough", "code": "insufficient_user_quota"},
+            "upstream_balance",
+        ),
+        ({"message": "无效的令牌", "type": "shell_api_error"}, "upstream_auth"),
+    ],
+    ids=["balance", "key"],
+)
+async def test_trouble_with_our_account_stays_ours_under_a_status_of_success(
+    tmp_path: Path, words: dict[str, str], code: str
+) -> None:
+    async with serving(tmp_path, answers(200, {"error": words})) as (proxy, _):
+        (await proxy.chat(ask(stream=False))).assert_error(502, code)
+        assert await proxy.settled() == ["failed"]
+
+
+async def test_a_prompt_that_is_echoed_whole_does_not_cost_its_caller_the_answer(
+    tmp_path: Path,
+) -> None:
+    prompt = "y" * 900_000
+    body = chinese(prompt=prompt)
+    async with serving(tmp_path, streams(body)) as (proxy, _):
+        for _number in range(3):
+            answer = await proxy.chat(ask(prompt))
+            assert (answer.broken, len(answer.body)) == (False, len(body))
+
+
+async def test_a_request_that_makes_us_fail_is_an_error_like_any_other(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (proxy, (api, *_)):
+        proxy.house.catalog = None  # type: ignore[assignment]
+        (await proxy.chat()).assert_error(500, "internal_error")
+        assert api.posts == 0
+
+
+class AwayOnRotation:
+    """A database that is away for every write of a further attempt, and for what follows."""
+
+    def __init__(self, database: Any) -> None:
+        self.database, self.writes = database, 0
+
+    async def write(self, fn: Any) -> Any:
+        self.writes += 1
+        if self.writes > 1:
+            raise LedgerUnavailable("away")
+        return await self.database.write(fn)
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "code", "retry"),
+    [
+        (refusal(502), 503, "ledger_unavailable", True),
+        (answers(504, b"<html>"), 502, "upstream_unavailable", False),
+    ],
+    ids=["surely not bought", "maybe bought"],
+)
+async def test_a_rotation_that_cannot_be_booked_is_not_sent(
+    tmp_path: Path, first: Act, status: int, code: str, retry: bool
+) -> None:
+    limits = {"settle_seconds_max": 0.3}
+    async with serving(tmp_path, first, limits=limits) as (proxy, (_, vip, b)):
+        house, database = proxy.house, proxy.house.database
+        house.database = AwayOnRotation(database)  # type: ignore[assignment]
+        house.settler._database = house.database
+        (await proxy.chat()).assert_error(status, code, retry=retry)
+        assert (vip.posts, b.posts) == (0, 0)
+        house.database = house.settler._database = database
+        await until(lambda: house.settler.late == 0)
+        assert await proxy.settled() == ["failed"]

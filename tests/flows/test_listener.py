@@ -9,10 +9,10 @@ from proxy.flows.listener import KEEPALIVE, Broken, Listener
 
 async def test_bytes_come_out_as_they_went_in() -> None:
     listener = Listener(100)
-    listener.offer(b"a", between=True)
-    listener.offer(b"b", between=True)
+    await listener.offer(b"a", between=True)
+    await listener.offer(b"b", between=True)
     assert await listener.read() == b"ab"
-    listener.offer(b"c", between=True)
+    await listener.offer(b"c", between=True)
     listener.end()
     assert [await listener.read(), await listener.read()] == [b"c", None]
 
@@ -21,13 +21,13 @@ async def test_a_waiting_reader_is_woken() -> None:
     listener = Listener(100)
     reading = asyncio.create_task(listener.read())
     await asyncio.sleep(0)
-    listener.offer(b"a", between=True)
+    await listener.offer(b"a", between=True)
     assert await reading == b"a"
 
 
 async def test_a_broken_answer_ends_after_its_last_bytes() -> None:
     listener = Listener(100)
-    listener.offer(b"a", between=True)
+    await listener.offer(b"a", between=True)
     listener.end(broken=True)
     assert await listener.read() == b"a"
     with pytest.raises(Broken):
@@ -38,7 +38,7 @@ async def test_the_first_end_stands() -> None:
     listener = Listener(100)
     listener.end()
     listener.end(broken=True)
-    listener.offer(b"late", between=True)
+    await listener.offer(b"late", between=True)
     assert await listener.read() is None
 
 
@@ -46,9 +46,9 @@ async def test_a_reader_who_falls_too_far_behind_is_dropped_and_told() -> None:
     listener = Listener(10)
     told: list[str] = []
     listener.on_drop(lambda: told.append("dropped"))
-    listener.offer(b"x" * 8, between=True)
+    await listener.offer(b"x" * 8, between=True)
     assert not listener.dropped
-    listener.offer(b"y" * 8, between=True)
+    await listener.offer(b"y" * 8, between=True)
     assert (listener.dropped, told) == (True, ["dropped"])
     with pytest.raises(Broken):
         await listener.read()
@@ -64,14 +64,14 @@ async def test_who_asks_after_the_drop_is_told_at_once() -> None:
 
 async def test_one_chunk_larger_than_the_buffer_still_passes() -> None:
     listener = Listener(10)
-    listener.offer(b"x" * 50, between=True)
+    await listener.offer(b"x" * 50, between=True)
     assert await listener.read() == b"x" * 50
 
 
 async def test_silence_between_events_is_filled_and_inside_one_is_not() -> None:
     listener = Listener(100)
     assert await listener.read(0.01) == KEEPALIVE
-    listener.offer(b"data: a", between=False)
+    await listener.offer(b"data: a", between=False)
     assert await listener.read(0.01) == b"data: a"
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(listener.read(0.01), 0.1)

@@ -68,3 +68,18 @@ async def test_a_settlement_that_finds_the_database_away_is_late_and_written_onc
             away.away = False
             await until(lambda: settler.late == 0)
             assert await proxy.settled() == ["failed"]
+
+
+async def test_a_settlement_that_can_never_be_written_does_not_stop_the_others(
+    tmp_path: Path,
+) -> None:
+    async with gateways("api") as (api,):
+        api.does(resets())
+        async with running(configured(tmp_path, [("api", api.url)])) as proxy:
+            clip_id = await unknown_clip(proxy)
+            house = proxy.house
+            now = house.clock.now()
+            house.settler.later(Settlement([("video_nobody", clip.Lost(Reason.LOST))], now))
+            house.settler.later(Settlement([(clip_id, clip.Failed(Reason.NO_CLIP))], now))
+            await until(lambda: house.settler.late == 0)
+            assert await proxy.settled() == ["failed"]

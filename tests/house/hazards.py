@@ -10,6 +10,7 @@ from tests.house.source import Source, dotted, last_word
 
 MAY_CATCH_EVERYTHING = {
     "proxy/flows/background.py",  # where tasks end: a bug is logged and counted there, never lost
+    "proxy/web/relay.py",  # where requests end: a bug is logged, and is OpenAI's error to a caller
     "proxy/store/writer.py",  # where threads meet: whatever went wrong goes to the one who waits
 }
 CLOSES = {"aclose", "close", "wait_closed"}

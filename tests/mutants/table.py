@@ -7,6 +7,8 @@ from tests.mutants.copies import Edit, Mutant
 CHAT = "tests/flows/test_chat.py::"
 METER = "tests/core/test_meter.py::"
 STORE = "tests/store/"
+CLIPS = f"{STORE}test_clips.py::"
+GENERATIONS = f"{STORE}test_generations.py::"
 
 PROVES = f"{METER}test_an_answer_proves_what_it_proves_under_any_chunking"
 LEAVES = f"{CHAT}test_a_caller_who_leaves_changes_nothing_about_the_metering"
@@ -23,8 +25,8 @@ BYTES = (
         (
             Edit(
                 "proxy/core/meter.py",
-                'passed = b"".join((*self._held, chunk[:boundary]))',
-                'passed = b"".join((*self._held, chunk[:boundary])).replace(b"\\r\\n", b"\\n")',
+                'passed = b"".join((*self._held, *more))',
+                'passed = b"".join((*self._held, *more)).replace(b"\\r\\n", b"\\n")',
             ),
         ),
         (f"{PROVES}[Chinese n=2, CRLF]",),
@@ -60,16 +62,16 @@ BILLED_ONCE = (
         (
             Edit(
                 "proxy/flows/chat.py",
-                "    run = ChatRun(house, generation, request)\n",
-                "    run = ChatRun(house, generation, request)\n    run.gone = gone\n",
+                "    house.background.start(generation.id, run.run(call))\n",
+                "    run.gone = gone\n    house.background.start(generation.id, run.run(call))\n",
             ),
             Edit(
                 "proxy/flows/chat.py",
-                "            reading = meter.feed(chunk)\n",
+                "        async for chunk in answer:\n",
                 """\
+        async for chunk in answer:
             if await self.gone():
                 break
-            reading = meter.feed(chunk)
 """,
             ),
         ),
@@ -97,8 +99,12 @@ BILLED_ONCE = (
         (
             Edit(
                 "proxy/core/links.py",
-                "        return wanted in self._plain\n",
-                "        return False\n",
+                "        if self._plain is None:\n",
+                """\
+        if url:
+            return False
+        if self._plain is None:
+""",
             ),
         ),
         (
@@ -116,7 +122,7 @@ WRITE_AHEAD = (
         (
             Edit(
                 "proxy/flows/chat.py",
-                "                await take_hold(house, generation, self._request.body)\n",
+                "                await take_hold(house, generation, call.body)\n",
                 "                pass\n",
             ),
             Edit(
@@ -124,27 +130,22 @@ WRITE_AHEAD = (
                 "                met = await rotate(house, generation, call)\n",
                 """\
                 met = await rotate(house, generation, call)
-                await take_hold(house, generation, self._request.body)
+                await take_hold(house, generation, call.body)
 """,
             ),
         ),
         (INTENT,),
     ),
     Mutant(
-        "a clip is charged after its link was passed on",
+        "a clip is charged while its link is passed on",
         4,
         (
             Edit(
                 "proxy/flows/chat.py",
+                "            if reading.links and not await self._charge(reading.links):\n",
                 """\
-            if reading.links and not await self._charge(reading.links):
-                self._listener.end(broken=True)  # what is not durable is not announced (law 4)
-            self._listener.offer(reading.passed, between=meter.between_events)
-""",
-                """\
-            self._listener.offer(reading.passed, between=meter.between_events)
-            if reading.links and not await self._charge(reading.links):
-                self._listener.end(broken=True)
+            charge = self._charge(reading.links)
+            if self._house.background.start("charge", charge).done():
 """,
             ),
         ),
@@ -192,8 +193,8 @@ UNKNOWN = (
         (
             Edit(
                 "proxy/core/meter.py",
-                "account.told_of(complete=told)",
-                "account.told_of(complete=complete)",
+                "account.told_of(whole=whole, framed=complete)",
+                "account.told_of(whole=complete, framed=complete)",
             ),
         ),
         (f"{PROVES}[bare end of file, as it is]", f"{ENDS}[a bare end]"),
@@ -208,9 +209,7 @@ UNKNOWN = (
                 "    State.DELIVERED: Kind.CHARGE,\n    State.UNKNOWN: Kind.CHARGE,\n",
             ),
         ),
-        (
-            f"{STORE}test_clips.py::test_every_way_keeps_entries_budget_and_flights_in_step[sqlite-lost]",
-        ),
+        (f"{CLIPS}test_every_way_keeps_entries_budget_and_flights_in_step[sqlite-lost]",),
     ),
     Mutant(
         "an SDK may repeat a request whose outcome is unknown",
@@ -255,10 +254,13 @@ MONEY = (
                 "WHEN EXISTS (SELECT 1 FROM entries WHERE id = NEW.id OR settles = NEW.settles)",
                 "WHEN EXISTS (SELECT 1 FROM entries WHERE id = NEW.id)",
             ),
+            Edit(
+                "proxy/store/migrations/versions/r0001_tables.py",
+                'op.create_index("entries_settles", "entries", ["settles"], unique=True)',
+                'op.create_index("entries_settles", "entries", ["settles"])',
+            ),
         ),
-        (
-            f"{STORE}test_clips.py::test_the_last_event_said_twice_changes_nothing_more[sqlite-delivered]",
-        ),
+        (f"{CLIPS}test_the_last_event_said_twice_changes_nothing_more[sqlite-delivered]",),
     ),
     Mutant(
         "the database takes an entry by any name",
@@ -348,7 +350,7 @@ TENANTS = (
                 "CLIPS.c.id == clip_id",
             ),
         ),
-        (f"{STORE}test_clips.py::test_a_foreign_clip_looks_like_an_absent_one[sqlite]",),
+        (f"{CLIPS}test_a_foreign_clip_looks_like_an_absent_one[sqlite]",),
     ),
     Mutant(
         "a generation is found by its id alone",
@@ -360,9 +362,7 @@ TENANTS = (
                 "GENERATIONS.c.id == generation_id",
             ),
         ),
-        (
-            f"{STORE}test_generations.py::test_a_foreign_generation_looks_like_an_absent_one[sqlite]",
-        ),
+        (f"{GENERATIONS}test_a_foreign_generation_looks_like_an_absent_one[sqlite]",),
     ),
     Mutant(
         "a tenant's usage shows everybody's",
@@ -422,7 +422,7 @@ SHUTDOWN = (
                 "    del dead_before\n",
             ),
         ),
-        (f"{CHAT}test_what_was_open_when_the_process_died_becomes_unknown",),
+        (f"{CHAT}test_a_start_makes_unknown_what_a_killed_process_left_open",),
     ),
 )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from operator import attrgetter
+from pathlib import Path
 
 import pytest
 
@@ -15,15 +17,15 @@ from tests.mutants.table import MUTANTS, UNCHANGED
 @pytest.fixture(scope="module")
 def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
     """Begins the chosen mutants ahead of their tests, unless other workers have some of them."""
-    made = Runs()
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        for item in request.session.items:
-            if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-                chosen = item.callspec.params.get("mutant")
-                if isinstance(chosen, Mutant):
-                    made.begin(chosen)
-    yield made
-    made.close()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        made = Runs(Path(folder))
+        if "PYTEST_XDIST_WORKER" not in os.environ:
+            for item in request.session.items:
+                mutant = item.callspec.params.get("mutant") if hasattr(item, "callspec") else None
+                if isinstance(mutant, Mutant):
+                    made.begin(mutant)
+        yield made
+        made.close()
 
 
 @pytest.mark.parametrize("mutant", [UNCHANGED], ids=attrgetter("name"))

@@ -118,6 +118,52 @@ def test_a_failing_write_rolls_back_alone(
     assert not marked(database, "left by the failed write")
 
 
+def writes(value: Any) -> Callable[[Connection], None]:
+    def write_it(tx: Connection) -> None:
+        set_mark(tx, "left by the failed write", "set")
+        set_mark(tx, "key", value)
+
+    return write_it
+
+
+UNWRITABLE = {
+    "half a surrogate pair": "a\ud800b",
+    "no value at all": object(),
+}
+
+
+@pytest.mark.parametrize("value", UNWRITABLE.values(), ids=UNWRITABLE)
+def test_a_value_that_cannot_be_written_fails_its_own_write_and_no_other(
+    database: Database, value: Any
+) -> None:
+    expect_the_others_written(database, writes(value))
+
+
+def test_a_zero_byte_in_a_text_fails_its_own_write_and_no_other(
+    postgres_database: Database,
+) -> None:
+    """PostgreSQL takes none, and psycopg says so without an SQLSTATE."""
+    expect_the_others_written(postgres_database, writes("a\0b"))
+
+
+def expect_the_others_written(database: Database, fails: Callable[[Connection], None]) -> None:
+    held: list[object] = []
+
+    def remember(tx: Connection) -> None:
+        held.append(driver_of(tx))
+
+    batch = (remember, mark("one"), fails, mark("other"), remember)
+    outcomes = asyncio.run(behind_a_gate(database, *batch))
+    assert isinstance(outcomes[2], Exception)
+    assert not isinstance(outcomes[2], LedgerUnavailable)
+    assert [outcomes[1], outcomes[3]] == ["one", "other"]
+    assert marked(database, "one")
+    assert marked(database, "other")
+    assert not marked(database, "left by the failed write")
+    write(database, remember)
+    assert len(set(map(id, held))) == 1, "the connection was thrown away"
+
+
 def fails_at_the_commit(tx: Connection) -> None:
     """Break a constraint that is only looked at when the transaction ends."""
     if tx.dialect.name == "sqlite":
@@ -150,6 +196,26 @@ def test_a_database_that_fails_in_the_middle_fails_every_write_and_recovers(
     assert [type(outcome) for outcome in outcomes] == [LedgerUnavailable] * 2
     assert not marked(database, "one")
     assert write(database, mark("next")) == "next"
+
+
+class Unwell(Exception):
+    """What no database raises."""
+
+
+def test_whatever_goes_wrong_in_the_writer_is_told_and_does_not_end_it(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = sqlite_database.backend
+
+    def refuse(_driver: object) -> None:
+        raise Unwell("the disk is on fire")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "commit", refuse)
+        with pytest.raises(LedgerUnavailable, match="the disk is on fire"):
+            write(sqlite_database, mark("one"))
+    assert write(sqlite_database, mark("other")) == "other"
+    assert not marked(sqlite_database, "one")
 
 
 def test_a_caller_who_is_cancelled_takes_nothing_back(database: Database) -> None:

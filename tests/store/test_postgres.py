@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -15,6 +17,7 @@ from proxy.store.database import Bounds, Database, DatabaseUnfit
 from proxy.store.postgres import WRITER_LOCK
 from proxy.store.processes import set_mark
 from tests.store.asks import count_of, read, rows_of, write
+from tests.store.stalling import Way, stalling
 
 WAIT_SECONDS_MAX = 10.0
 
@@ -175,3 +178,133 @@ def test_every_wait_in_the_server_has_a_limit(postgres_copy: str) -> None:
         database.close()
     assert writer == ["7s", "3s", "7s"]
     assert reader == ["9s", "3s", "7s"]
+
+
+IMPATIENT = Bounds(
+    statement_seconds_max=0.3,
+    read_seconds_max=0.3,
+    answer_slack_seconds=0.3,
+    close_seconds_max=0.3,
+    readers_max=1,
+)
+
+
+@pytest.fixture
+def way(postgres_copy: str) -> Iterator[Way]:
+    """A way to the furnished database that can be silenced."""
+    with stalling(postgres_copy) as opened:
+        yield opened
+
+
+@contextmanager
+def opened(way: Way) -> Iterator[Database]:
+    database = Database.open(way.url, bounds=IMPATIENT)
+    try:
+        write(database, lambda tx: set_mark(tx, "before", "x"))
+        yield database
+    finally:
+        database.close()
+
+
+def in_time(seconds: float, fn: Callable[[], object]) -> list[BaseException]:
+    """What `fn` raised, in a thread of its own, which must end in time."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            fn()
+        except LedgerUnavailable as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), "it waits for ever"
+    return raised
+
+
+def test_a_server_that_falls_silent_is_given_up_and_nothing_is_kept(way: Way) -> None:
+    with opened(way) as database:
+
+        def fall_silent(tx: Connection) -> None:
+            way.silent = True
+            set_mark(tx, "during", "x")
+
+        (error,) = in_time(5, lambda: write(database, fall_silent))
+        assert isinstance(error, LedgerUnavailable)
+        assert "said nothing for 0.6 s" in str(error)
+        assert not error.maybe_committed
+        way.recover()
+        write(database, lambda tx: set_mark(tx, "after", "x"))
+        assert rows_of(database, "SELECT key FROM installation ORDER BY key") == [
+            ("after",),
+            ("before",),
+        ]
+
+
+def test_a_commit_that_is_not_answered_may_have_been_made(way: Way) -> None:
+    with opened(way) as database:
+        way.silent_from = b"COMMIT"
+        (error,) = in_time(5, lambda: write(database, lambda tx: set_mark(tx, "during", "x")))
+        assert isinstance(error, LedgerUnavailable)
+        assert error.maybe_committed
+        way.recover()
+        assert rows_of(database, "SELECT key FROM installation ORDER BY key") == [
+            ("before",),
+            ("during",),
+        ]
+
+
+def test_a_reader_that_hears_nothing_is_given_up_and_comes_back(way: Way) -> None:
+    with opened(way) as database:
+        assert read(database, lambda tx: setting(tx, "TimeZone")) == "UTC"
+        way.silent = True
+        for _ in range(2):
+            assert len(in_time(5, lambda: read(database, lambda tx: setting(tx, "TimeZone")))) == 1
+        way.recover()
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        while in_time(5, lambda: read(database, lambda tx: setting(tx, "TimeZone"))):
+            assert time.monotonic() < deadline
+
+
+def test_a_statement_that_takes_its_time_is_waited_for(postgres_copy: str) -> None:
+    bounds = Bounds(statement_seconds_max=5, answer_slack_seconds=0)
+    database = Database.open(postgres_copy, bounds=bounds)
+    try:
+        write(database, lambda tx: tx.execute(text("SELECT pg_sleep(0.7)")))
+        assert database.commits == 1
+    finally:
+        database.close()
+
+
+def test_closing_waits_for_a_silent_server_only_so_long(way: Way) -> None:
+    database = Database.open(way.url, bounds=Bounds(close_seconds_max=0.3, statement_seconds_max=2))
+    entered = threading.Event()
+
+    def fall_silent(tx: Connection) -> None:
+        way.silent = True
+        entered.set()
+        set_mark(tx, "during", "x")
+
+    thread = threading.Thread(target=in_time, args=(20, lambda: write(database, fall_silent)))
+    thread.start()
+    assert entered.wait(WAIT_SECONDS_MAX)
+    began = time.monotonic()
+    database.close()
+    assert time.monotonic() - began < 1.5
+    way.close()
+    thread.join(WAIT_SECONDS_MAX)
+    assert not thread.is_alive()
+
+
+def test_the_kernel_looks_for_a_peer_that_vanished_unless_the_address_says_how(
+    postgres_copy: str,
+) -> None:
+    for query, idle in (("", "10"), ("?keepalives_idle=77", "77")):
+        database = Database.open(f"{postgres_copy}{query}")
+        try:
+            named = write(database, lambda tx: driver_of(tx).info.get_parameters())
+        finally:
+            database.close()
+        assert named["keepalives_idle"] == idle
+        assert named["tcp_user_timeout"] == "15000"

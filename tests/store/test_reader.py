@@ -50,7 +50,16 @@ def test_what_a_read_raises_is_its_callers(database: Database) -> None:
         read(database, fail)
     with pytest.raises(DBAPIError):
         read(database, lambda tx: tx.execute(text("SELECT no_such_column FROM flights")))
+    with pytest.raises((DBAPIError, UnicodeEncodeError)):
+        read(database, lambda tx: read_mark(tx, "a\ud800b"))
     assert count_of(database, "flights") == 3
+
+
+def test_a_zero_byte_in_what_is_looked_for_is_the_callers_own_trouble(
+    postgres_database: Database,
+) -> None:
+    with pytest.raises(DBAPIError, match="NUL"):
+        read(postgres_database, lambda tx: read_mark(tx, "a\0b"))
 
 
 @pytest.mark.parametrize(
