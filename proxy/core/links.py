@@ -41,7 +41,7 @@ _DOWNLOAD: Final = re.compile(r"download|下载|⏬", re.IGNORECASE)
 _FAILURE: Final = re.compile(
     r"❌|错误|失败|PUBLIC_ERROR_|\bfailed\b|\bfailure\b|\berror\b", re.IGNORECASE
 )
-_NUMBER: Final = re.compile(r"(?:video|视频|clip)\s*#?\s*(\d{1,2})\b", re.IGNORECASE)
+_NUMBER: Final = re.compile(r"(?:video|视频|clip)\s*+#?\s*+(\d{1,2})\b", re.IGNORECASE)
 _ECHO: Final = re.compile(r"\s*(?:```|~~~)\s*json\b", re.IGNORECASE)
 _FENCE: Final = re.compile(r"`{3,}|~{3,}")
 _BEGUN: Final = re.compile(r"h(?:t(?:t(?:ps?(?::/?)?)?)?)?\Z", re.IGNORECASE)

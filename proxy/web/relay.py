@@ -7,6 +7,7 @@ to do at its edge is little: read a bounded body, find the caller, pass bytes on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
@@ -22,6 +23,10 @@ from proxy.web.table import ROUTES, Route
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+DISCARD_TIMES: Final = 4
+DISCARD_SECONDS: Final = 2.0
+"""How much more than is allowed, and for how long, is read of a body that is refused."""
 
 _BY_PATH: Final = {
     path: {route.method: route for route in ROUTES if route.path == path}
@@ -112,6 +117,7 @@ async def read_body(exchange: Exchange, receive: Receive, bytes_max: int, house:
     """The request's whole body; refused as soon as it is too large, or too slow in coming."""
     length = value_of(exchange.headers, b"content-length")
     if length is not None and length.isdigit() and int(length[:20]) > bytes_max:
+        await _discard(receive, bytes_max)
         raise errors.request_too_large(bytes_max)
     parts: list[bytes] = []
     size = 0
@@ -124,6 +130,8 @@ async def read_body(exchange: Exchange, receive: Receive, bytes_max: int, house:
                 part = message.get("body", b"")
                 size += len(part)
                 if size > bytes_max:
+                    parts.clear()
+                    await _discard(receive, bytes_max)
                     raise errors.request_too_large(bytes_max)
                 parts.append(part)
                 if not message.get("more_body", False):
@@ -131,6 +139,18 @@ async def read_body(exchange: Exchange, receive: Receive, bytes_max: int, house:
     except TimeoutError:
         message_text = "The request did not arrive in time; nothing was bought. Send it again."
         raise errors.ProxyError("invalid_request", message_text) from None
+
+
+async def _discard(receive: Receive, bytes_max: int) -> None:
+    """Let a caller finish sending, for a while: one who is still sending cannot hear a refusal."""
+    left = DISCARD_TIMES * bytes_max
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 async def has_left(receive: Receive) -> bool:

@@ -195,3 +195,9 @@ def test_no_text_is_too_odd(text: str) -> None:
 @pytest.mark.parametrize("odd", ["[a](https://", "<video ", "[", "(", "https://a(", "✅ https://"])
 def test_long_lines_are_read_in_linear_time(odd: str) -> None:
     assert links(odd * 20_000 + "\n" + f"✅ [x]({U})\n")[-1:] == [U]
+
+
+def test_a_failure_line_of_blanks_is_read_in_linear_time() -> None:
+    transcript = Transcript(Asked([]))
+    transcript.feed(("❌ video" + " " * 60_000 + "x\n") * 20)
+    assert {failure.number for failure in transcript.failures} == {None}

@@ -47,3 +47,38 @@ async def test_a_drain_waits_and_then_cancels() -> None:
     assert sorted(tasks.names()) == ["endless", "quick"]
     assert await tasks.drain(0.1) == 1
     assert (endless.cancelled(), len(tasks), crashes) == (True, 0, [])
+
+
+async def test_what_runs_for_ever_survives_a_crash_and_runs_until_the_drain_is_over() -> None:
+    tasks, crashes = background()
+    steps: list[int] = []
+
+    async def step() -> None:
+        steps.append(len(tasks))
+        if len(steps) == 1:
+            raise ZeroDivisionError
+
+    tasks.forever("chore", step, 0.001)
+    tasks.start("work", asyncio.sleep(0.05))
+    assert await tasks.drain(1) == 0
+    assert len(steps) > 2
+    assert [name for name, _ in crashes] == ["chore"]
+    done = len(steps)
+    await asyncio.sleep(0.01)
+    assert len(steps) == done
+
+
+async def test_a_drain_waits_for_what_is_started_meanwhile() -> None:
+    tasks, _ = background()
+    done: list[str] = []
+
+    async def late() -> None:
+        await asyncio.sleep(0.01)
+        done.append("late")
+
+    async def early() -> None:
+        tasks.start("late", late())
+
+    tasks.start("early", early())
+    assert await tasks.drain(1) == 0
+    assert done == ["late"]

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import asyncio
+import pytest
 
 from proxy.core.rotation import Answered, BreakerLimits, Silent
 from proxy.flows.fleet import FleetKeeper
 from proxy.metrics import Metrics
-from tests.running import until
 
 LIMITS = BreakerLimits(faults=2, pause_seconds=30, pause_seconds_max=300, jitter_ratio=0.2)
 
@@ -46,11 +45,26 @@ async def test_a_paused_gateway_comes_back_by_a_probe() -> None:
         asked.append(name)
         return alive
 
-    probing = asyncio.create_task(fleet.probe_forever(probe))
+    await fleet.probe_doubtful(probe)
+    assert (asked, fleet.states()["api"]) == ([], "open")
     time.seconds = 31
-    await until(lambda: asked == ["api"])
-    await until(lambda: fleet.states()["api"] == "open")
+    await fleet.probe_doubtful(probe)
+    assert (asked, fleet.states()["api"]) == (["api"], "open")
     alive, time.seconds = True, 200
-    await until(lambda: fleet.plan() == ("api", "vip"))
-    probing.cancel()
-    assert asked == ["api", "api"]
+    await fleet.probe_doubtful(probe)
+    assert (asked, fleet.plan()) == (["api", "api"], ("api", "vip"))
+
+
+async def test_a_probe_that_raises_is_no_answer() -> None:
+    time = Time()
+    fleet, _ = keeper(time, "api", "vip")
+    for _number in range(2):
+        fleet.observe("api", Silent("reset"))
+    time.seconds = 31
+
+    async def probe(_name: str) -> bool:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fleet.probe_doubtful(probe)
+    assert fleet.states()["api"] == "open"
