@@ -41,17 +41,25 @@ core/             DECIDE: pure values and functions; no await, clock, randomness
   caller.py       Who is asking: the tenant and the role behind a key, and which models it may use.
   catalog.py      Model names, their axes, what each accepts.
   clip.py         The life of a clip: states, events, one transition table.
+  encoding.py     What an encoded answer says: the meter reads it decoded, the caller gets the bytes
+                  that came.
   failure.py      Why a clip was not delivered: a closed list, read from the vendor's codes and
                   words.
   headers.py      Which headers may cross, each way, and what the vendor's headers tell.
   images.py       What an image is, judged by its first bytes and its header, without decoding it.
+  job.py          What the vendor says of a video job: every envelope on record, read totally.
   keys.py         What a key looks like, how it is stored, and how one secret becomes one key for
                   each purpose.
   ledger.py       Append-only entries with derived ids; balances are folds.
   links.py        Which links in an answer's text announce a clip, and which lines say that one
                   failed.
   meter.py        Watches one answer go by; says which clips were Delivered, Failed or Lost.
+  playback.py     Signed links to a kept clip: for a while, anybody who has one may play it, without
+                  a key.
+  portions.py     An answer to a conditional or range request as HTTP: header fields, and a body in
+                  pieces.
   pricing.py      Effective-dated price book; what a delivered clip costs, in whole micro-dollars.
+  ranges.py       Conditional and range requests (RFC 9110): what of a kept clip a request gets.
   refusal.py      What kind of refusal an answer is: the vendor's error envelopes, codes and words,
                   read totally.
   request.py      A paid request as its sender wrote it: read, and refused where it is not clear
@@ -60,8 +68,14 @@ core/             DECIDE: pure values and functions; no await, clock, randomness
                   value.
   sse.py          Bytes in any chunking → events.
   statement.py    Entries → rows finance can use, totals that add up.
+  submission.py   A request for a video as the vendor gets it: the model, the prompt, the images,
+                  nothing else.
   variants.py     Which model a caller's words come to: by its own name exactly, under an alias as
                   near as can be.
+  video.py        OpenAI's `Video` object, made of what we know of a clip; lists of it; when to ask
+                  again.
+  video_request.py A request for a video, JSON or form, as its sender wrote it: read, or refused with
+                  a reason.
   wire.py         The shapes we read, and the few we write: stream frames, completions, error
                   frames.
 
