@@ -74,8 +74,8 @@ core/             DECIDE: pure values and functions; no await, clock, randomness
                   near as can be.
   video.py        OpenAI's `Video` object, made of what we know of a clip; lists of it; when to ask
                   again.
-  video_request.py A request for a video, JSON or form, as its sender wrote it: read, or refused with
-                  a reason.
+  video_request.py A request for a video, JSON or form, as its sender wrote it: read, or refused
+                  with a reason.
   wire.py         The shapes we read, and the few we write: stream frames, completions, error
                   frames.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar, Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
 class DoorLimits(Protocol):
@@ -107,7 +107,8 @@ class Door(HttpToolsProtocol):
 
     def _watch(self) -> None:
         """Have a clock run for whatever is not an answer under way."""
-        answering = self.cycle is not None and not self.cycle.response_complete
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
+        answering = cycle is not None and not cycle.response_complete
         if answering or self._in_head or self._patience is not None or self.transport.is_closing():
             return
         if self._in_body:

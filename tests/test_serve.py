@@ -13,12 +13,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import Connection, select
 
 from proxy import serve
+from proxy.app import open_database
 from proxy.commands import do, hold_folder
 from proxy.config import Config, parse
 from proxy.flows.operator import CommandError
 from proxy.serve import pointed_at, run, running, sandbox_products
+from proxy.store.tables import INSTALLATION, PRICES, PROCESSES
 from tests.running import ask, until
 from tests.server_process import ROOT, free_port
 
@@ -73,6 +76,40 @@ async def test_a_real_installation_takes_no_sandbox(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="may not add pretended ones"):
         async with running(config_in(tmp_path), sandbox=True):
             pass
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["pretended", "real"])
+@pytest.mark.parametrize("embedded", [True, False], ids=["sqlite", "postgres"])
+async def test_a_server_of_the_other_kind_is_refused_before_it_writes_anything(
+    tmp_path: Path, request: pytest.FixtureRequest, first: bool, embedded: bool
+) -> None:
+    groups: dict[str, Any] = {"upstream": {"api_key": "sk-0123456789"}}
+    if not embedded:
+        groups["database"] = {"url": request.getfixturevalue("postgres_url")}
+        groups["secrets"] = {"key": "0123456789abcdef" * 2}
+    async with running(config_in(tmp_path, **groups), sandbox=first):
+        pass
+    before = await written(config_in(tmp_path, **groups))
+    wrong = {"models": ["veo-3.1-fast"], "usd_per_clip": "0.99", "from": "2027-01-01"}
+    priced = config_in(tmp_path, prices=[wrong], **groups)
+    with pytest.raises(CommandError, match="another data_dir"):
+        async with running(priced, sandbox=not first):
+            pass
+    assert await written(priced) == before
+
+
+async def written(config: Config) -> list[list[Any]]:
+    """Whatever a start writes: the price book, the marks and the signs of life."""
+    database = open_database(config)
+    try:
+
+        def look(tx: Connection) -> list[list[Any]]:
+            tables = (PRICES, INSTALLATION, PROCESSES)
+            return [sorted(map(tuple, tx.execute(select(table)))) for table in tables]
+
+        return await database.read(look)
+    finally:
+        database.close()
 
 
 async def test_commands_go_to_the_running_server_and_a_revoked_key_ends_at_once(

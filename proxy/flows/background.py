@@ -54,7 +54,7 @@ class Background:
             await asyncio.sleep(pause)
             try:
                 await step()
-            except Exception as crash:  # noqa: BLE001 - told, and not the end of the others
+            except Exception as crash:
                 self._on_crash(name, crash)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:

@@ -82,3 +82,36 @@ async def test_a_drain_waits_for_what_is_started_meanwhile() -> None:
     tasks.start("early", early())
     assert await tasks.drain(1) == 0
     assert done == ["late"]
+
+
+async def test_what_starts_while_others_are_cancelled_is_cancelled_too() -> None:
+    tasks, crashes = background()
+    started = asyncio.Event()
+
+    async def ending() -> None:
+        started.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            tasks.start("late", asyncio.sleep(3600))
+            raise
+
+    tasks.start("ending", ending())
+    await started.wait()
+    assert await asyncio.wait_for(tasks.drain(0), 3) == 2
+    assert (len(tasks), crashes) == (0, [])
+
+
+async def test_a_drain_without_time_cancels_at_once() -> None:
+    tasks, _ = background()
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    tasks.start("count", count())
+    assert await tasks.drain(0) == 1
+    assert turns == 0

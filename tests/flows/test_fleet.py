@@ -68,3 +68,10 @@ async def test_a_probe_that_raises_is_no_answer() -> None:
     with pytest.raises(ZeroDivisionError):
         await fleet.probe_doubtful(probe)
     assert fleet.states()["api"] == "open"
+
+    async def alive(_name: str) -> bool:
+        return True
+
+    time.seconds = 200
+    await fleet.probe_doubtful(alive)
+    assert fleet.states()["api"] == "closed"

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from proxy import logs
+from proxy.flows import tend as chores
 from proxy.flows.tend import sweep_orphans, tend, write_off
 from tests.gateways import gateways, resets, streams
-from tests.running import KEY_SEED, configured, running, until
+from tests.running import KEY_SEED, Running, configured, running, until
 from tests.streams import chunk, frame
 
 
@@ -72,3 +78,88 @@ async def test_an_unknown_is_kept_until_it_is_old_and_then_written_off(tmp_path:
             shown = proxy.house.metrics.render("")[0].decode()
             assert 'outcome="written_off"' in shown
             assert 'clipmeter_tenant_budget_used_ratio{tenant="team-0"} 0.0' in shown
+
+
+async def seen_at(proxy: Running) -> object:
+    """When the process last said that it lives."""
+    process = proxy.house.process_id
+    rows = await proxy.rows(f"SELECT seen_at FROM processes WHERE id = '{process}'")
+    return rows[0][0]
+
+
+async def expect_a_beat(proxy: Running) -> None:
+    before = await seen_at(proxy)
+    deadline = time.monotonic() + 20
+    while await seen_at(proxy) == before:
+        assert time.monotonic() < deadline, "it is silent"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def quick(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """A configuration's groups: either database, and a heart that beats fast."""
+    groups: dict[str, Any] = {"limits": {"heartbeat_seconds": 0.02}}
+    if request.param == "postgres":
+        groups["database"] = {"url": request.getfixturevalue("postgres_url")}
+        groups["secrets"] = {"key": "0123456789abcdef" * 2}
+    return groups
+
+
+async def test_a_process_says_that_it_lives_while_it_drains(
+    tmp_path: Path, quick: dict[str, Any]
+) -> None:
+    beats = 0
+    async with gateways("api") as (api,):
+        async with running(configured(tmp_path, [("api", api.url)], **quick)) as proxy:
+
+            async def long_answer() -> None:
+                nonlocal beats
+                await until(lambda: proxy.house.draining)
+                for _ in range(3):
+                    await expect_a_beat(proxy)
+                    beats += 1
+
+            proxy.house.background.start("long answer", long_answer())
+        assert beats == 3
+
+
+async def test_a_process_says_that_it_lives_while_it_is_long_at_its_chores(
+    tmp_path: Path, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_it, done = asyncio.Event(), asyncio.Event()
+
+    async def endless(_house: object, _keys: object) -> None:
+        at_it.set()
+        await done.wait()
+
+    monkeypatch.setattr(chores, "tend", endless)
+    async with (
+        gateways("api") as (api,),
+        running(configured(tmp_path, [("api", api.url)], **quick)) as proxy,
+    ):
+        await at_it.wait()
+        await expect_a_beat(proxy)
+        await expect_a_beat(proxy)
+        assert not done.is_set()
+        done.set()
+
+
+async def test_chores_that_crash_are_told_and_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashes: list[str] = []
+    monkeypatch.setattr(logs, "crash", lambda task, error: crashes.append(f"{task}: {error!r}"))
+
+    class Broken:
+        taken = 0
+
+        def take_last_used(self) -> dict[str, object]:
+            self.taken += 1
+            raise ZeroDivisionError
+
+    limits = {"heartbeat_seconds": 0.01}
+    async with gateways("api") as (api,):
+        async with running(configured(tmp_path, [("api", api.url)], limits=limits)) as proxy:
+            broken = Broken()
+            chores.start(proxy.house, broken)  # type: ignore[arg-type]
+            await until(lambda: broken.taken >= 3)
+        assert crashes[:2] == ["chores: ZeroDivisionError()"] * 2

@@ -213,7 +213,7 @@ def test_whatever_goes_wrong_in_the_writer_is_told_and_does_not_end_it(
     with monkeypatch.context() as patch:
         patch.setattr(backend, "commit", refuse)
         with pytest.raises(LedgerUnavailable, match="the disk is on fire"):
-            write(sqlite_database, mark("one"))
+            asyncio.run(asyncio.wait_for(sqlite_database.write(mark("one")), WAIT_SECONDS_MAX))
     assert write(sqlite_database, mark("other")) == "other"
     assert not marked(sqlite_database, "one")
 

@@ -181,6 +181,7 @@ def test_every_wait_in_the_server_has_a_limit(postgres_copy: str) -> None:
 
 
 IMPATIENT = Bounds(
+    connect_seconds_max=2,
     statement_seconds_max=0.3,
     read_seconds_max=0.3,
     answer_slack_seconds=0.3,

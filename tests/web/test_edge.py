@@ -102,9 +102,7 @@ async def test_an_error_is_counted_against_whoever_is_behind_it(
         assert name % (answer.status, origin) in shown
 
 
-async def test_a_broken_answer_is_one_line_and_not_two(
-    tmp_path: Path, lines: io.StringIO
-) -> None:
+async def test_a_broken_answer_is_one_line_and_not_two(tmp_path: Path, lines: io.StringIO) -> None:
     async with serving(tmp_path, streams(b"data: {}\n\n", end="reset")) as proxy:
         assert (await proxy.chat()).broken
         await proxy.settled()
