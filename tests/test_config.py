@@ -21,6 +21,7 @@ UNITS = ("_seconds", "_bytes", "_ratio", "_seconds_max", "_seconds_min", "_bytes
 COUNTS = {
     "connections_max",
     "json_depth_max",
+    "json_values_max",
     "image_pixels_max",
     "image_side_max",
     "breaker_faults",
