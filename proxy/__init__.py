@@ -83,8 +83,12 @@ remote/           DIAL: every outgoing connection starts here and nowhere else; 
                   as a value.
   answer.py       A gateway's answer as it arrives: raw bytes, and an honest word about how they
                   ended.
+  download.py     A finished clip's bytes, through the guard: unencoded, limited, resumed only where
+                  it is safe.
   gateway.py      The only dialler of the gateways: open, get, probe; trouble comes back as an
                   outcome.
+  guard.py        Which addresses may be dialled for a clip: public ones only, judged where the
+                  socket is made.
 
 store/            REMEMBER: SQL and object storage live here and nowhere else.
   admission.py    Admission: the intent, its clips' holds and every limit they count against, in one
@@ -92,12 +96,24 @@ store/            REMEMBER: SQL and object storage live here and nowhere else.
   audit.py        Every invariant of the ledger, over the whole of it, each as one query for what
                   breaks it.
   backend.py      What `Database` needs to know about one kind of database.
+  bucket.py       Clip bytes as objects in a bucket (S3, Google Cloud Storage, Azure), through
+                  obstore.
   clips.py        Clips and what becomes of them: one event → the clip's row, its entry and every
                   count, once.
   database.py     SQLite or PostgreSQL; one transaction per write; group commit.
+  eviction.py     Which clips leave the vault: those past their time, then those unused longest,
+                  until it fits.
+  folder.py       Clip bytes as files in a folder: published whole or not at all, checked before
+                  they are read.
   gauges.py       What the metrics ask of the tables: states that no event tells.
   generations.py  Paid requests after their admission: attempts, answers, ends, and those whose
                   process died.
+  held.py         A file held open: read from anywhere in it, whatever becomes of its name in the
+                  meantime.
+  incoming.py     A clip on its way into the vault: a file that grows, and those who read it while
+                  it does.
+  kept.py         What the vault keeps of a clip: kinds, names, and the first bytes by which each
+                  kind is known.
   keys.py         Keys: kept as digests, found by them, revoked at once.
   ledger.py       What the ledger says: usage by month, what is unsettled, what a budget has left.
   lock.py         One process for one data folder: the lock that a second `serve` finds held.
@@ -106,6 +122,8 @@ store/            REMEMBER: SQL and object storage live here and nowhere else.
                   write with.
   moments.py      Times in the database: aware UTC, to the microsecond, alike on SQLite and
                   PostgreSQL.
+  part.py         A file on its way into a folder: written, hashed, then published or dropped, never
+                  both.
   postgres.py     PostgreSQL: for more than one process, through psycopg, with one writer at a time.
   prepared.py     Core statements of the paid path, compiled once for each database and run by its
                   driver.
@@ -117,6 +135,8 @@ store/            REMEMBER: SQL and object storage live here and nowhere else.
   sqlite.py       SQLite: one file, one writer, every commit on the disk before it is acknowledged.
   tables.py       The rows, declared with SQLModel; statements use the Core tables named at the end.
   tenants.py      Tenants and their limits.
+  vault.py        Clip bytes, kept long after the vendor's link died: in a folder, or in an
+                  S3-compatible bucket.
   writer.py       The one thread that writes: many callers' writes in one commit.
 
 flows/            RUN: one request or job, end to end; asks core, uses remote and store.
@@ -143,6 +163,10 @@ flows/            RUN: one request or job, end to end; asks core, uses remote an
                   unknowns.
   usage.py        What was bought in a month: for finance by any dimension, for a tenant its own and
                   what is left.
+
+files/            WRITE: rows and clips become what people take away.
+  thumbnail.py    A clip as a picture: one frame of it as WebP, or sixteen of them on one sheet as
+                  JPEG.
 
 web/              LISTEN: the HTTP edge.
   auth.py         key → tenant and role, or a refusal.

@@ -33,7 +33,7 @@ LAYERS = {
     "config": layer("config core", "pydantic yaml"),
     "metrics": layer("", "prometheus_client"),
     "logs": layer("", "structlog"),
-    "remote": layer("remote core", "aiohttp httpx2"),
+    "remote": layer("remote core", "aiohttp httpx2 yarl"),
     "store": layer("store core", "sqlmodel sqlalchemy alembic obstore psycopg"),
     "files": layer("files core", "pyarrow xlsxwriter av"),
     "flows": layer(

@@ -1,0 +1,1 @@
+"""WRITE: rows and clips become what people take away."""
