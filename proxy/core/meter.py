@@ -207,7 +207,7 @@ class Meter:
                 self._hold(_BOM)
                 chunk = chunk[len(_BOM) :]
         if self.opaque:
-            self._take_body(chunk)
+            self._body.append(chunk)
             return Reading((), b"")
         parsed = self._reader.feed(chunk)
         links: list[str] = []
@@ -219,7 +219,7 @@ class Meter:
             return Reading(tuple(links), self._pass(chunk, parsed.boundary))
         passed = self._pass(chunk[: parsed.foreign], parsed.foreign)
         self.opaque = True
-        self._take_body(chunk[parsed.foreign :])
+        self._body.append(chunk[parsed.foreign :])
         return Reading(tuple(links), passed)
 
     def finish(self, *, complete: bool) -> Verdict:
@@ -252,9 +252,6 @@ class Meter:
             words=words,
             surplus=account.surplus,
         )
-
-    def _take_body(self, chunk: bytes) -> None:
-        self._body.append(chunk)
 
     def _hold(self, part: bytes) -> None:
         self._held.append(part)

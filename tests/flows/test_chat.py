@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import hashlib
 import io
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 import structlog
 
+from proxy.core.request import ChatRequest
+from proxy.remote.gateway import Call
 from proxy.store.database import LedgerUnavailable
 from tests.gateways import (
     Act,
@@ -783,3 +786,17 @@ async def test_a_rotation_that_cannot_be_booked_is_not_sent(
         house.database = house.settler._database = database
         await until(lambda: house.settler.late == 0)
         assert await proxy.settled() == ["failed"]
+
+
+async def test_a_requests_body_is_not_kept_while_its_answer_runs(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    body = chinese()
+    async with (
+        serving(tmp_path, streams(body[:200], body[200:], gate=gate)) as (proxy, _),
+        proxy.asking() as response,
+    ):
+        await response.content.readany()
+        gc.collect()
+        kept = [one for one in gc.get_objects() if isinstance(one, ChatRequest | Call)]
+        gate.set()
+        assert (kept, proxy.running) == ([], 1)

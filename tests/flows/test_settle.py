@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,59 +29,54 @@ class Away:
         return await self.database.write(fn)
 
 
-async def unknown_clip(proxy: Running) -> str:
-    """The id of a clip that nobody answered for."""
-    await proxy.chat(ask())
-    assert await proxy.settled() == ["unknown"]
-    return str((await proxy.rows("SELECT id FROM clips"))[0][0])
+@asynccontextmanager
+async def unknown_clip(tmp_path: Path) -> AsyncIterator[tuple[Running, str]]:
+    """A proxy, and the id of a clip that nobody answered for."""
+    async with gateways("api") as (api,):
+        api.does(resets())
+        async with running(configured(tmp_path, [("api", api.url)])) as proxy:
+            await proxy.chat(ask())
+            assert await proxy.settled() == ["unknown"]
+            yield proxy, str((await proxy.rows("SELECT id FROM clips"))[0][0])
 
 
 async def test_its_own_answer_is_as_good_as_a_find_for_a_clip_given_up_for_dead(
     tmp_path: Path,
 ) -> None:
-    async with gateways("api") as (api,):
-        api.does(resets())
-        async with running(configured(tmp_path, [("api", api.url)])) as proxy:
-            clip_id = await unknown_clip(proxy)
-            news = clip.Delivered(f"{CDN}/late.mp4")
-            settlement = Settlement([(clip_id, news)], proxy.house.clock.now())
-            assert await proxy.house.settler.settle(settlement)
-            assert await proxy.house.settler.settle(settlement)
-            assert await proxy.settled() == ["delivered"]
-            assert await proxy.charged() == 150_000
+    async with unknown_clip(tmp_path) as (proxy, clip_id):
+        news = clip.Delivered(f"{CDN}/late.mp4")
+        settlement = Settlement([(clip_id, news)], proxy.house.clock.now())
+        assert await proxy.house.settler.settle(settlement)
+        assert await proxy.house.settler.settle(settlement)
+        assert await proxy.settled() == ["delivered"]
+        assert await proxy.charged() == 150_000
 
 
 async def test_a_settlement_that_finds_the_database_away_is_late_and_written_once_it_is_back(
     tmp_path: Path,
 ) -> None:
-    async with gateways("api") as (api,):
-        api.does(resets())
-        async with running(configured(tmp_path, [("api", api.url)])) as proxy:
-            clip_id = await unknown_clip(proxy)
-            house = proxy.house
-            away = Away(house.database)
-            settler = Settler(away, house.metrics, house.background, 0.3)  # type: ignore[arg-type]
-            news = clip.Failed(Reason.NO_CLIP)
-            settlement = Settlement([(clip_id, news)], house.clock.now())
-            assert not await settler.settle(settlement)
-            assert (settler.late, await proxy.states()) == (1, ["unknown"])
-            assert not await settler.settle(settlement)
-            assert (settler.late, away.tries > 1) == (2, True)
-            away.away = False
-            await until(lambda: settler.late == 0)
-            assert await proxy.settled() == ["failed"]
+    async with unknown_clip(tmp_path) as (proxy, clip_id):
+        house = proxy.house
+        away = Away(house.database)
+        settler = Settler(away, house.metrics, house.background, 0.3)  # type: ignore[arg-type]
+        news = clip.Failed(Reason.NO_CLIP)
+        settlement = Settlement([(clip_id, news)], house.clock.now())
+        assert not await settler.settle(settlement)
+        assert (settler.late, await proxy.states()) == (1, ["unknown"])
+        assert not await settler.settle(settlement)
+        assert (settler.late, away.tries > 1) == (2, True)
+        away.away = False
+        await until(lambda: settler.late == 0)
+        assert await proxy.settled() == ["failed"]
 
 
 async def test_a_settlement_that_can_never_be_written_does_not_stop_the_others(
     tmp_path: Path,
 ) -> None:
-    async with gateways("api") as (api,):
-        api.does(resets())
-        async with running(configured(tmp_path, [("api", api.url)])) as proxy:
-            clip_id = await unknown_clip(proxy)
-            house = proxy.house
-            now = house.clock.now()
-            house.settler.later(Settlement([("video_nobody", clip.Lost(Reason.LOST))], now))
-            house.settler.later(Settlement([(clip_id, clip.Failed(Reason.NO_CLIP))], now))
-            await until(lambda: house.settler.late == 0)
-            assert await proxy.settled() == ["failed"]
+    async with unknown_clip(tmp_path) as (proxy, clip_id):
+        house = proxy.house
+        now = house.clock.now()
+        house.settler.later(Settlement([("video_nobody", clip.Lost(Reason.LOST))], now))
+        house.settler.later(Settlement([(clip_id, clip.Failed(Reason.NO_CLIP))], now))
+        await until(lambda: house.settler.late == 0)
+        assert await proxy.settled() == ["failed"]
