@@ -793,10 +793,11 @@ async def test_a_requests_body_is_not_kept_while_its_answer_runs(tmp_path: Path)
     body = chinese()
     async with (
         serving(tmp_path, streams(body[:200], body[200:], gate=gate)) as (proxy, _),
-        proxy.asking() as response,
+        proxy.asking(ask(prompt="a lighthouse nobody else asks for")) as response,
     ):
         await response.content.readany()
         gc.collect()
-        kept = [one for one in gc.get_objects() if isinstance(one, ChatRequest | Call)]
+        bodies = [one for one in gc.get_objects() if isinstance(one, ChatRequest | Call)]
+        kept = [one for one in bodies if b"a lighthouse nobody else" in one.body]
         gate.set()
         assert (kept, proxy.running) == ([], 1)
