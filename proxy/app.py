@@ -23,18 +23,24 @@ from proxy.core.pricing import PriceBook
 from proxy.core.rotation import BreakerLimits
 from proxy.door import door
 from proxy.flows import tend
+from proxy.flows.archive import Archive
 from proxy.flows.background import Background
 from proxy.flows.fleet import PROBE_PAUSE_SECONDS, FleetKeeper
+from proxy.flows.follow import Follower
 from proxy.flows.house import House
 from proxy.flows.rotate import within
 from proxy.flows.settle import Settler
 from proxy.flows.stamp import stamp
+from proxy.flows.standing import Standings
 from proxy.metrics import METRICS_FOLDER, Metrics
+from proxy.remote.download import Downloads
 from proxy.remote.gateway import Gateway, Gateways
+from proxy.remote.guard import Rules
 from proxy.store import migrations
 from proxy.store.database import Bounds, Database
 from proxy.store.keys import find_key
 from proxy.store.prices import import_lines, load_book
+from proxy.store.vault import Vault, VaultBounds
 from proxy.web.auth import Keyring
 from proxy.web.edge import Edge
 from proxy.web.relay import Relay
@@ -131,9 +137,11 @@ async def open_house(
         lines = config.price_lines()
         await database.write(lambda tx: import_lines(tx, lines, now, "config"))
         prices = await database.read(load_book)
-        gateways = Gateways(api_key)
+        gateways, vault = Gateways(api_key), open_vault(config)
+        downloads = Downloads(Rules(config.vault.download_hosts, config.vault.download_private))
         try:
-            house = _house(config, database, gateways, prices, clock)
+            remote = (gateways, downloads)
+            house = _house(config, database, vault, remote, prices, clock)
             keyring = Keyring(
                 lambda digest: database.read(lambda tx: find_key(tx, digest)),
                 derive(secret, "key digests"),
@@ -143,19 +151,39 @@ async def open_house(
             await tend.begin(house, alone=config.database.url is None)
             tend.start(house, keyring)
             _start_probes(house)
+            house.follower.start()
+            house.archive.start()
             try:
                 yield house, keyring
             finally:
                 house.draining = True
+                await house.follower.let_go()
                 await house.background.drain(config.limits.drain_seconds_max)
         finally:
+            await downloads.close()
             await gateways.close()
+            vault.close()
     finally:
         database.close()
 
 
+def open_vault(config: Config) -> Vault:
+    """The vault of `config`. Raises `ValueError` for an address that is none."""
+    bounds = VaultBounds(
+        clip_bytes_max=config.vault.clip_bytes_max,
+        free_bytes_min=config.vault.free_bytes_min,
+        near_bytes_max=config.vault.near_bytes_max,
+    )
+    return Vault.open(config.vault.url, config.data_dir, bounds)
+
+
 def _house(
-    config: Config, database: Database, gateways: Gateways, prices: PriceBook, clock: SystemClock
+    config: Config,
+    database: Database,
+    vault: Vault,
+    remote: tuple[Gateways, Downloads],
+    prices: PriceBook,
+    clock: SystemClock,
 ) -> House:
     catalog, limits = config.catalog(), config.limits
     names = [gateway.name for gateway in config.upstream.gateways]
@@ -172,12 +200,12 @@ def _house(
         limits.breaker_seconds_max,
         limits.breaker_jitter_ratio,
     )
-    return House(
+    house = House(
         config=config,
         catalog=catalog,
         prices=prices,
         database=database,
-        gateways=gateways,
+        gateways=remote[0],
         addresses={
             gateway.name: Gateway(gateway.name, gateway.url) for gateway in config.upstream.gateways
         },
@@ -194,7 +222,13 @@ def _house(
         clock=clock,
         mint=mint,
         process_id=mint("process"),
+        vault=vault,
+        downloads=remote[1],
     )
+    house.standings = Standings(house)
+    house.archive = Archive(house)
+    house.follower = Follower(house)
+    return house
 
 
 def _start_probes(house: House) -> None:

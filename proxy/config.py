@@ -98,6 +98,10 @@ class Vault(Group):
     retention_days: Count = 30
     bytes_max: Bytes = 50 * 2**30
     clip_bytes_max: Bytes = 256 * 2**20
+    near_bytes_max: Bytes = 2 * 2**30
+    free_bytes_min: Bytes = 2 * 2**30
+    signed_link_seconds: Seconds = 3600
+    redirect: bool = False
     download_hosts: tuple[HostPattern, ...] = ("*",)
     download_private: bool = False
 
@@ -140,6 +144,8 @@ class Limits(Group):
     image_bytes_max: Bytes = 5 * 2**20  # the vendor's own bound on an image
     image_pixels_max: Count = 40_000_000  # width times height, before anybody unfolds it
     image_side_max: Count = 8192  # pixels along the longer side
+    form_parts_max: Count = 20  # fields and files of one multipart form
+    videos_listed_max: Count = 100  # on one page of GET /v1/videos; OpenAI's own bound
 
     # What one try at a gateway may take.
     connect_seconds_max: Seconds = 5  # name, TCP and TLS; nothing is sent yet
@@ -150,6 +156,25 @@ class Limits(Group):
     answer_bytes_max: Bytes = 16 * 2**20  # an unstreamed answer, which is read whole
     event_bytes_max: Bytes = 4 * 2**20  # one event of a stream, which the meter holds
     error_bytes_max: Bytes = 64 * 2**10  # as much of an error body as is read
+    submit_head_seconds_max: Seconds = 120  # a new job's answer; it takes the vendor up to 30
+    job_bytes_max: Bytes = 256 * 2**10  # what a gateway says of one job
+
+    # Following jobs to their end.
+    jobs_followed_max: Count = 50_000  # by one process; the rest wait, or are another's
+    polls_in_flight_max: Count = 64  # questions to the gateways at once
+    poll_answer_seconds_max: Seconds = 30  # one question, from its start to its last byte
+    poll_pause_seconds_max: Seconds = 60  # between two, where a job or its gateway is in trouble
+
+    # Fetching clips and giving them out.
+    downloads_in_flight_max: Count = 8  # clips on their way into the vault
+    download_open_seconds_max: Seconds = 20  # until a clip's first byte, redirects included
+    download_stall_seconds_max: Seconds = 30  # between two bytes of a clip
+    download_seconds_max: Seconds = 600  # one whole clip
+    download_pause_seconds_max: Seconds = 300  # between two tries to fetch one clip
+    content_wait_seconds_max: Seconds = 30  # a caller who waits for a clip that is being fetched
+    pictures_waiting_max: Count = 20  # thumbnails and sheets in the making; the next is refused
+    videos_remembered_max: Count = 20_000  # videos answered without asking the database
+    video_memory_seconds: Seconds = 1  # how old such an answer may be
 
     # What a caller who reads slowly holds up: nothing but itself.
     listener_bytes_max: Bytes = 256 * 2**10  # waiting for one caller

@@ -8,6 +8,7 @@ that comes later (a delivery found after a write-off, say) is an `Impossible`, w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -36,6 +37,9 @@ UNSETTLED: Final = OPEN | {State.UNKNOWN}
 
 FINAL: Final = frozenset(State) - UNSETTLED
 
+LINK_LIFE: Final = timedelta(hours=24)
+"""How long the vendor keeps a clip and its link, from the clip's end on (vendor page)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -63,7 +67,10 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A link to the clip, or its bytes, are in our hands."""
+    """A link to the clip, or its bytes, are in our hands.
+
+    `url` is empty for bytes that only the vendor's `/content` gives, to whoever has our key.
+    """
 
     url: str
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from proxy.config import Config
 from proxy.core.catalog import Catalog
@@ -14,8 +14,15 @@ from proxy.flows.background import Background
 from proxy.flows.fleet import FleetKeeper
 from proxy.flows.settle import Settler
 from proxy.metrics import Metrics
+from proxy.remote.download import Downloads
 from proxy.remote.gateway import Gateway, Gateways
 from proxy.store.database import Database
+from proxy.store.vault import Vault
+
+if TYPE_CHECKING:
+    from proxy.flows.archive import Archive
+    from proxy.flows.follow import Follower
+    from proxy.flows.standing import Standings
 
 
 class Clock(Protocol):
@@ -36,7 +43,8 @@ class House:
 
     `mint` makes an id with a given prefix; `process_id` names this process in the database.
     `addresses` has each gateway by its name. `prices` is replaced as a whole when a price is added.
-    `draining` is set by shutdown.
+    `draining` is set by shutdown. `standings`, `archive` and `follower` work with the house
+    themselves, so they are put in as soon as it stands.
     """
 
     config: Config
@@ -52,4 +60,9 @@ class House:
     clock: Clock
     mint: Callable[[str], str]
     process_id: str
+    vault: Vault
+    downloads: Downloads
     draining: bool = False
+    standings: Standings = field(init=False)
+    archive: Archive = field(init=False)
+    follower: Follower = field(init=False)

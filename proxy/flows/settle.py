@@ -78,6 +78,8 @@ class Settler:
         self._background = background
         self._seconds_max = seconds_max
         self._late: deque[Settlement] = deque()
+        self.listeners: list[Callable[[Settled], None]] = []
+        """Told of every change that is durable, in this process."""
 
     @property
     def late(self) -> int:
@@ -133,9 +135,11 @@ class Settler:
                 return
 
     def count(self, settled: Sequence[Settled]) -> None:
-        """Show in the metrics and the log what was written."""
+        """Show in the metrics and the log what was written, and tell the listeners."""
         for one in settled:
             if one.impossible is not None:
                 event("clip_news_impossible", clip=one.clip_id, state=one.state, outcome=one.news)
             elif one.changed:
                 self._metrics.clip_is(one.tenant, one.model, one.state, one.amount_micros)
+                for tell in self.listeners:
+                    tell(one)

@@ -40,7 +40,8 @@ class Admission:
     """One paid request that asks to be let in: who, what, at which price, and through whom first.
 
     There are as many clips as `clip_ids`, each at `price`. `vendor_clips_in_flight` is the vendor
-    account's limit; the tenant's own are read with the tenant. `mode` is "chat" or "video".
+    account's limit; the tenant's own are read with the tenant. `mode` is "chat" or "video";
+    `prompt` is kept for a video's own tenant, and may be missing.
     """
 
     generation_id: str
@@ -57,6 +58,7 @@ class Admission:
     process_id: str
     gateway: str
     now: datetime
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ _UNENDED: Final = dict.fromkeys(
         "url",
         "completed_at",
         "finance_month",
+        "deleted_at",
         "settles",
     )
 )
@@ -194,6 +197,7 @@ def _insert(tx: Connection, ask: Admission, month: str) -> None:
         "clips": len(ask.clip_ids),
         "stream": ask.stream,
         "body_hash": ask.body_hash,
+        "prompt": ask.prompt,
         "process_id": ask.process_id,
         "gateway": None,
         "attempts": 1,

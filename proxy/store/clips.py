@@ -14,6 +14,7 @@ from proxy.core.budget import month_of
 from proxy.core.clip import Impossible, State
 from proxy.core.ledger import Kind, entry_id
 from proxy.store.admission import ADD_TO_BUDGET, ADD_TO_FLIGHTS, INSERT_ENTRY
+from proxy.store.keepings import expect
 from proxy.store.prepared import Prepared, set_to, together
 from proxy.store.tables import CLIPS, TENANTS, VENDOR_TEXT_LENGTH_MAX
 
@@ -147,6 +148,8 @@ def settle(
             ADD_TO_FLIGHTS.run(tx, {"of_tenant": stands.tenant_id, "more_clips": in_flight})
         if after in SETTLED_AS:
             _book(tx, clip_id, stands, SETTLED_AS[after], now)
+        if after is State.DELIVERED:
+            expect(tx, clip_id, now)
     charged = stands.price_micros if after is State.DELIVERED else 0
     return Settled(*whose, after, changed=True, amount_micros=charged)
 
@@ -162,7 +165,7 @@ def _move(
         "new_completed_at": now if final else None,
         "new_finance_month": month_of(now) if final else None,
         "new_reason": None if reason is None else reason.value,
-        "new_url": told.url if isinstance(told, clip.Delivered) else None,
+        "new_url": (told.url or None) if isinstance(told, clip.Delivered) else None,
         "new_vendor_text": words[:VENDOR_TEXT_LENGTH_MAX] or None,
     }
     _MOVE.run(tx, values)

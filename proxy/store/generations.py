@@ -12,7 +12,7 @@ from proxy.core import clip
 from proxy.core.clip import State
 from proxy.store.admission import insert_attempt
 from proxy.store.prepared import Prepared, set_to
-from proxy.store.tables import ATTEMPTS, CLIPS, GENERATIONS, PROCESSES, VENDOR_TEXT_LENGTH_MAX
+from proxy.store.tables import ATTEMPTS, CLIPS, GENERATIONS, JOBS, PROCESSES, VENDOR_TEXT_LENGTH_MAX
 
 ORPHANS_MAX: Final = 1_000
 """How many orphans one look brings."""
@@ -235,6 +235,8 @@ def orphans(tx: Connection, dead_before: datetime, own_process_id: str) -> list[
 
     `own_process_id`'s are its own business. At most `ORPHANS_MAX`, the oldest first.
     """
+    # A job that is followed is nobody's orphan: whoever lives takes it over.
+    followed = exists().where(JOBS.c.clip_id == CLIPS.c.id, JOBS.c.ended_at.is_(None))
     alive = exists().where(
         PROCESSES.c.id == GENERATIONS.c.process_id, PROCESSES.c.seen_at >= dead_before
     )
@@ -242,6 +244,7 @@ def orphans(tx: Connection, dead_before: datetime, own_process_id: str) -> list[
         CLIPS.c.generation_id == GENERATIONS.c.id,
         CLIPS.c.completed_at.is_(None),
         CLIPS.c.state.in_(sorted(clip.OPEN)),
+        ~followed,
     )
     unsettled = select(CLIPS.c.generation_id).where(CLIPS.c.completed_at.is_(None))
     rows = tx.execute(

@@ -85,6 +85,7 @@ class Generation(SQLModel, table=True):
     clips: int
     stream: bool
     body_hash: str
+    prompt: str | None = None
     accepted_at: datetime = Field(sa_type=Moment)
     month: str
     process_id: str
@@ -144,6 +145,79 @@ class Clip(SQLModel, table=True):
     reason: str | None = None
     url: str | None = None
     vendor_text: str | None = None
+    deleted_at: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class Job(SQLModel, table=True):
+    """A video that the vendor is asked about until it ends, and who asks.
+
+    `owner` is a process; while it lives the job is its own, and nobody else's. Whoever takes the
+    job over counts `fence` up, and what an earlier owner still knows changes nothing then.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index(
+            "jobs_unfinished",
+            "owner",
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        CheckConstraint("percent BETWEEN 0 AND 100", name="jobs_percent"),
+    )
+
+    clip_id: str = Field(primary_key=True, foreign_key="clips.id")
+    gateway: str
+    upstream_id: str
+    percent: int
+    owner: str | None = None
+    fence: int = Field(sa_type=BigInteger)
+    started_at: datetime = Field(sa_type=Moment)
+    ended_at: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class Keeping(SQLModel, table=True):
+    """What became of a delivered clip's bytes; born with the clip's charge.
+
+    `state` is "waiting" (to be fetched, until `link_dies_at`), "kept", "lost", "evicted" or
+    "deleted". `owner` and `fence` are as a job's.
+    """
+
+    __tablename__ = "keepings"
+    __table_args__ = (
+        Index(
+            "keepings_waiting",
+            "next_try_at",
+            sqlite_where=text("state = 'waiting'"),
+            postgresql_where=text("state = 'waiting'"),
+        ),
+        Index(
+            "keepings_kept",
+            "kept_at",
+            sqlite_where=text("state = 'kept'"),
+            postgresql_where=text("state = 'kept'"),
+        ),
+        CheckConstraint(
+            "state IN ('waiting', 'kept', 'lost', 'evicted', 'deleted')", name="keepings_state"
+        ),
+        CheckConstraint(
+            "state <> 'kept' OR (sha256 IS NOT NULL AND size_bytes > 0 AND kept_at IS NOT NULL)",
+            name="keepings_kept_is_known",
+        ),
+    )
+
+    clip_id: str = Field(primary_key=True, foreign_key="clips.id")
+    state: str
+    link_dies_at: datetime = Field(sa_type=Moment)
+    tries: int
+    next_try_at: datetime = Field(sa_type=Moment)
+    trouble: str | None = None
+    owner: str | None = None
+    fence: int = Field(sa_type=BigInteger)
+    sha256: str | None = None
+    size_bytes: int | None = Field(default=None, sa_type=BigInteger)
+    kept_at: datetime | None = Field(default=None, sa_type=Moment)
+    used_at: datetime | None = Field(default=None, sa_type=Moment)
 
 
 class Attempt(SQLModel, table=True):
@@ -259,6 +333,8 @@ KEYS: Final = METADATA.tables["keys"]
 PRICES: Final = METADATA.tables["prices"]
 GENERATIONS: Final = METADATA.tables["generations"]
 CLIPS: Final = METADATA.tables["clips"]
+JOBS: Final = METADATA.tables["jobs"]
+KEEPINGS: Final = METADATA.tables["keepings"]
 ATTEMPTS: Final = METADATA.tables["attempts"]
 ENTRIES: Final = METADATA.tables["entries"]
 BUDGETS: Final = METADATA.tables["budgets"]
