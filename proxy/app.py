@@ -25,17 +25,20 @@ from proxy.door import door
 from proxy.flows import tend
 from proxy.flows.archive import Archive
 from proxy.flows.background import Background
+from proxy.flows.evict import Rounds
 from proxy.flows.fleet import PROBE_PAUSE_SECONDS, FleetKeeper
 from proxy.flows.follow import Follower
 from proxy.flows.house import House
 from proxy.flows.rotate import within
+from proxy.flows.savings import Savings
 from proxy.flows.settle import Settler
 from proxy.flows.stamp import stamp
 from proxy.flows.standing import Standings
-from proxy.metrics import METRICS_FOLDER, Metrics
+from proxy.metrics import Metrics
 from proxy.remote.download import Downloads
 from proxy.remote.gateway import Gateway, Gateways
 from proxy.remote.guard import Rules
+from proxy.series import METRICS_FOLDER
 from proxy.store import migrations
 from proxy.store.database import Bounds, Database
 from proxy.store.keys import find_key
@@ -126,8 +129,9 @@ async def open_house(
 
     The data folder must be locked by this process where the database is the embedded one.
     `sandbox` says that the gateways are pretended. Raises what `open_database` and `own_secret`
-    raise, `CommandError` for an installation of the other kind, of which nothing is changed, and
-    `PriceChanged` or `PriceTooLate` for price lines that contradict what was charged.
+    raise, `CommandError` for an installation of the other kind, of which nothing is changed,
+    `PriceChanged` or `PriceTooLate` for price lines that contradict what was charged, and
+    `VaultUnavailable`.
     """
     clock, secret = SystemClock(), own_secret(config)
     database = open_database(config)
@@ -137,11 +141,12 @@ async def open_house(
         lines = config.price_lines()
         await database.write(lambda tx: import_lines(tx, lines, now, "config"))
         prices = await database.read(load_book)
-        gateways, vault = Gateways(api_key), open_vault(config)
+        vault, gateways = open_vault(config), Gateways(api_key)
         downloads = Downloads(Rules(config.vault.download_hosts, config.vault.download_private))
         try:
             remote = (gateways, downloads)
             house = _house(config, database, vault, remote, prices, clock)
+            house.playback_keys = (derive(secret, "playback"),)
             keyring = Keyring(
                 lambda digest: database.read(lambda tx: find_key(tx, digest)),
                 derive(secret, "key digests"),
@@ -153,6 +158,7 @@ async def open_house(
             _start_probes(house)
             house.follower.start()
             house.archive.start()
+            Rounds(house).start()
             try:
                 yield house, keyring
             finally:
@@ -168,7 +174,10 @@ async def open_house(
 
 
 def open_vault(config: Config) -> Vault:
-    """The vault of `config`. Raises `ValueError` for an address that is none."""
+    """The vault of `config`. Raises `VaultUnavailable`, `ValueError` for an address that is none.
+
+    Only a folder is tried; a bucket that is away is met later.
+    """
     bounds = VaultBounds(
         clip_bytes_max=config.vault.clip_bytes_max,
         free_bytes_min=config.vault.free_bytes_min,
@@ -228,6 +237,7 @@ def _house(
     house.standings = Standings(house)
     house.archive = Archive(house)
     house.follower = Follower(house)
+    house.savings = Savings(house)
     return house
 
 
@@ -253,7 +263,8 @@ def listening_socket(config: Config, host: str, port: int) -> socket.socket:
     A caller who takes no bytes for `listener_stall_seconds_max` is let go by the kernel as well.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # Named, or asyncio takes the protocol for another and lets small answers wait in the kernel.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     stall = int(config.limits.listener_stall_seconds_max * 1000)
     if hasattr(socket, "TCP_USER_TIMEOUT"):

@@ -1,4 +1,4 @@
-"""Looks for problems before callers meet them: configuration, folder, database, gateways."""
+"""Looks for problems before callers meet them: configuration, folder, database, vault, gateways."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from proxy import control
-from proxy.app import SECRET_FILE, own_secret
+from proxy.app import SECRET_FILE, open_vault, own_secret
 from proxy.commands import database_url, hold_folder
 from proxy.config import Config
 from proxy.core.rotation import Silent, Unreachable
 from proxy.remote.gateway import PROBE_PATH, Deadlines, Gateway, Gateways, Opened
 from proxy.store import migrations
+from proxy.store.bucket import Bucket
 from proxy.store.database import Database, DatabaseUnfit, LedgerUnavailable
+from proxy.store.kept import VaultUnavailable
+from proxy.store.vault import folder_of, is_folder
 
 PROBE_SECONDS: Final = 10.0
 """How long a gateway has to answer."""
@@ -45,23 +49,31 @@ async def look(config: Config) -> list[Finding]:
     findings += [Finding(DOUBT, "config", words) for words in config.warnings()]
     findings += _folder(config)
     findings += await asyncio.to_thread(lambda: list(_database(config)))
+    findings.append(await _vault(config))
     findings += [finding async for finding in _gateways(config)]
     return findings
 
 
 def _folder(config: Config) -> Iterator[Finding]:
     folder = config.data_dir
-    nearest = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        yield Finding(PROBLEM, "data_dir", f"{nearest} cannot be written")
+    found = _writable("data_dir", folder)
+    yield found
+    if found.is_problem:
         return
-    made = "" if nearest == folder else "; it is made at the first start"
-    yield Finding(OK, "data_dir", f"{folder}{made}")
     if config.secrets.key is not None or (folder / SECRET_FILE).exists():
         try:
             own_secret(config)
         except ValueError as error:
             yield Finding(PROBLEM, "secret", str(error))
+
+
+def _writable(subject: str, folder: Path) -> Finding:
+    """Whether `folder` can be written, or made where it is not there yet; nothing is made here."""
+    nearest = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return Finding(PROBLEM, subject, f"{nearest} cannot be written")
+    made = "" if nearest == folder else "; it is made at the first start"
+    return Finding(OK, subject, f"{folder}{made}")
 
 
 def _database(config: Config) -> Iterator[Finding]:
@@ -97,6 +109,29 @@ def _schema(config: Config) -> Finding:
         return Finding(OK, "database", f"answers, and its schema is up to date ({found})")
     words = f"its schema is at {found}; the next start, or migrate, brings it to {migrations.HEAD}"
     return Finding(DOUBT, "database", words)
+
+
+async def _vault(config: Config) -> Finding:
+    """Whether clips can be kept: a file is written and removed, a bucket is listed."""
+    url = config.vault.url
+    try:
+        folder = folder_of(url, config.data_dir)
+        if not is_folder(url):
+            async with asyncio.timeout(PROBE_SECONDS):
+                await Bucket(str(url)).probe()
+            return Finding(OK, "vault", f"{url} answers")
+        found = _writable("vault", folder)
+        if folder.exists():
+            vault = open_vault(config)
+            try:
+                await vault.probe()
+            finally:
+                vault.close()
+    except TimeoutError:
+        return Finding(PROBLEM, "vault", f"{url} does not answer in {PROBE_SECONDS:g} seconds")
+    except (VaultUnavailable, ValueError) as trouble:
+        return Finding(PROBLEM, "vault", str(trouble))
+    return found
 
 
 async def _gateways(config: Config) -> AsyncIterator[Finding]:

@@ -16,6 +16,7 @@ from proxy.core.keys import derive
 from proxy.flows.operator import CommandError, Operator
 from proxy.store import migrations
 from proxy.store.database import Database, DatabaseUnfit, LedgerUnavailable
+from proxy.store.kept import VaultUnavailable
 from proxy.store.lock import Lock, hold_lock
 from proxy.store.migrations import SchemaUnknown
 from proxy.store.prices import PriceChanged, PriceTooLate
@@ -96,7 +97,14 @@ def in_words() -> Iterator[None]:
     """Turn what may be wrong with a machine into a `CommandError` of one line."""
     try:
         yield
-    except (DatabaseUnfit, LedgerUnavailable, SchemaUnknown, PriceChanged, PriceTooLate) as trouble:
+    except (
+        DatabaseUnfit,
+        LedgerUnavailable,
+        PriceChanged,
+        PriceTooLate,
+        SchemaUnknown,
+        VaultUnavailable,
+    ) as trouble:
         raise CommandError(str(trouble).partition("\n")[0]) from trouble
     except OSError as trouble:
         where = f"{trouble.filename}: " if trouble.filename else ""

@@ -161,7 +161,7 @@ class Limits(Group):
 
     # Following jobs to their end.
     jobs_followed_max: Count = 50_000  # by one process; the rest wait, or are another's
-    polls_in_flight_max: Count = 64  # questions to the gateways at once
+    polls_in_flight_max: Count = 512  # questions at once: 2,000 a second of 1/4 s each
     poll_answer_seconds_max: Seconds = 30  # one question, from its start to its last byte
     poll_pause_seconds_max: Seconds = 60  # between two, where a job or its gateway is in trouble
 
@@ -178,6 +178,7 @@ class Limits(Group):
 
     # What a caller who reads slowly holds up: nothing but itself.
     listener_bytes_max: Bytes = 256 * 2**10  # waiting for one caller
+    listeners_max: Count = 1_000  # callers who share one answer
     listener_stall_seconds_max: Seconds = 60  # a caller that takes nothing is let go
     keepalive_seconds_min: Seconds = 5  # the shortest x-clipmeter-keepalive
     keepalive_seconds_max: Seconds = 300  # and the longest
@@ -214,10 +215,15 @@ class Follow(Group):
 
 
 class Replay(Group):
-    """When an answer is given again for free."""
+    """When an answer is given again for free, and how much is kept for that.
+
+    `answer_bytes_max` is for one answer, `answers_bytes_max` for all of them.
+    """
 
     idempotency_hours: Seconds = 48
     reuse: Literal["never", "opt-in"] = "never"
+    answer_bytes_max: Bytes = 2**20
+    answers_bytes_max: Bytes = 512 * 2**20
 
 
 class ExtraModel(Group):

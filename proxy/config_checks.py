@@ -68,6 +68,9 @@ def disagreements(config: Config) -> Iterator[Problem]:
     yield from _in({"limits"}, _limits(config.limits))
     if config.vault.clip_bytes_max > config.vault.bytes_max:
         yield from _in({"vault"}, ["vault.clip_bytes_max: must not exceed vault.bytes_max"])
+    if config.replay.answer_bytes_max > config.replay.answers_bytes_max:
+        most = "replay.answers_bytes_max"
+        yield from _in({"replay"}, [f"replay.answer_bytes_max: must not exceed {most}"])
 
 
 def doubts(config: Config) -> Iterator[str]:
@@ -83,6 +86,10 @@ def doubts(config: Config) -> Iterator[str]:
         yield "server.metrics_public: shows everyone who reaches this host what teams spend"
     if config.vault.download_private:
         yield "vault.download_private: clip links may lead to private addresses; for tests only"
+    if config.vault.redirect and (config.vault.url or "file:").startswith("file:"):
+        yield "vault.redirect: there is no bucket to send callers to, so it does nothing"
+    if config.database.url is not None and config.vault.url is None:
+        yield "vault.url: processes on other machines do not see clips in a folder of this one"
     urls = [gateway.url for gateway in config.upstream.gateways]
     for url in sorted({url for url in urls if urls.count(url) > 1}):
         yield f"upstream.gateways: {url} stands more than once, so one failure is tried again there"
@@ -155,6 +162,8 @@ def _limits(limits: Limits) -> Iterator[str]:
         ("keepalive_seconds_min", "keepalive_seconds_max"),
         ("breaker_seconds", "breaker_seconds_max"),
         ("drain_listen_seconds", "drain_seconds_max"),
+        ("download_open_seconds_max", "download_seconds_max"),
+        ("download_stall_seconds_max", "download_seconds_max"),
     ):
         if getattr(limits, low) > getattr(limits, high):
             yield f"limits.{low}: must not exceed limits.{high}"

@@ -13,7 +13,7 @@ import re
 import signal
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,11 +26,11 @@ from rich.text import Text
 
 from proxy import control
 from proxy.commands import operator_of
-from proxy.config import Config, Limits, Server
+from proxy.config import Config, Follow, Limits, Server
 from proxy.core.pricing import format_usd
 from proxy.core.statement import Statement, parse_by, read_statement
 from proxy.flows.operator import CommandError, Operator
-from proxy.sandbox import Sandbox
+from proxy.sandbox import Bill
 from proxy.sandbox.film import Film, examine
 from proxy.serve import Running, running
 from proxy.terminal import show_table
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 SPEED: Final = 1.5
 """How much faster the pretended vendor works here than by itself."""
+
+POLL_SECONDS: Final = 1.0
+"""How often the pretended vendor is asked about a job; a real one is asked less often."""
 
 CLIPS_FOLDER: Final = Path("clips")
 CLIP_BYTES_MAX: Final = 64 * 2**20
@@ -52,27 +55,27 @@ _PERCENT: Final = re.compile(r"(?:进度|Progress)\s*[:：]\s*([0-9]+(?:\.[0-9]+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the demo asks for."""
+    """What the demo asks for; `way` is "sync" (streamed) or "async" (a job that is polled)."""
 
     model: str
-    shape: str
+    way: str
     prompt: str
 
 
 WISHES: Final = (
-    Wish("veo-3.1-fast", "portrait", "A paper boat sails down a rainy street at dusk"),
-    Wish("veo-3.1-landscape", "landscape", "Slow waves on a quiet beach, seen from above"),
+    Wish("veo-3.1-fast", "sync", "A paper boat sails down a rainy street at dusk"),
+    Wish("veo-3.1-landscape", "async", "Slow waves on a quiet beach, seen from above"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """A clip that came back: its id here, its link, and the file it was saved in."""
+    """A clip that came back: its id here, the file it was saved in, and that file's SHA-256."""
 
     wish: Wish
     clip_id: str
-    link: str
     path: Path
+    sha256: str
     film: Film
 
 
@@ -87,6 +90,7 @@ async def run(*, once: bool) -> int:
             data_dir=Path(folder),
             server=Server(port=0),
             limits=Limits(drain_listen_seconds=0, drain_seconds_max=15),
+            follow=Follow(poll_seconds=POLL_SECONDS),
         )
         async with running(config, sandbox=True, speed=SPEED) as server:
             operator = operator_of(server.config, server.house.database)
@@ -118,7 +122,7 @@ def _greet(console: Console, server: Running, prefix: str) -> None:
     console.print(f"  caller    tenant demo, key {prefix}")
     console.print()
     for wish in WISHES:
-        console.print(f"  {wish.model:<17} [dim]“{wish.prompt}”[/dim]")
+        console.print(f"  {wish.model:<17} {wish.way:<5} [dim]“{wish.prompt}”[/dim]")
     console.print()
 
 
@@ -141,7 +145,19 @@ async def _make(console: Console, base_url: str, key: str) -> list[Take]:
 
 
 async def _take(client: AsyncOpenAI, wish: Wish, show: Callable[[Wish, float], None]) -> Take:
-    """One clip, as a team's program would ask for it: streamed, progress and all."""
+    """One clip, as a team's program would ask for it, saved from the proxy's own copy."""
+    ask = _stream if wish.way == "sync" else _poll
+    clip_id = await ask(client, wish, show)
+    content = await client.videos.download_content(clip_id)
+    path = CLIPS_FOLDER / f"{wish.model}-{clip_id.removeprefix('video_')[:8]}.mp4"
+    data = content.content
+    await asyncio.to_thread(path.write_bytes, data)
+    film = await asyncio.to_thread(examine, path)
+    return Take(wish, clip_id, path, hashlib.sha256(data).hexdigest(), film)
+
+
+async def _stream(client: AsyncOpenAI, wish: Wish, show: Callable[[Wish, float], None]) -> str:
+    """The clip's id, once its stream has ended; progress is what the stream says."""
     answer = await client.chat.completions.with_raw_response.create(
         model=wish.model, messages=[{"role": "user", "content": wish.prompt}], stream=True
     )
@@ -151,27 +167,34 @@ async def _take(client: AsyncOpenAI, wish: Wish, show: Callable[[Wish, float], N
             text += choice.delta.content or ""
         told = _PERCENT.findall(text)
         show(wish, float(told[-1]) if told else 0.0)
-    links = _LINK.findall(text)
-    if not links:
+    if not _LINK.search(text):
         raise CommandError(f"no clip of {wish.model} came back: {text[-200:]!r}")
     show(wish, 100.0)
-    clip_id = answer.headers["x-clipmeter-clips"]
-    path = CLIPS_FOLDER / f"{wish.model}-{clip_id.removeprefix('video_')[:8]}.mp4"
-    path.write_bytes(await asyncio.to_thread(_fetch, links[0]))
-    return Take(wish, clip_id, links[0], path, await asyncio.to_thread(examine, path))
+    clip_id: str = answer.headers["x-clipmeter-clips"]
+    return clip_id
 
 
-def _fetch(link: str) -> bytes:
-    """The clip's bytes, which must be those that the vendor vouches for by its ETag."""
+async def _poll(client: AsyncOpenAI, wish: Wish, show: Callable[[Wish, float], None]) -> str:
+    """The video's id, once it is completed; progress is what its status says."""
+    video = await client.videos.create(model=wish.model, prompt=wish.prompt)
+    while video.status in ("queued", "in_progress"):
+        show(wish, float(video.progress))
+        raw = await client.videos.with_raw_response.retrieve(video.id)
+        video = raw.parse()
+        if video.status in ("queued", "in_progress"):
+            await asyncio.sleep(int(raw.headers["openai-poll-after-ms"]) / 1000)
+    if video.status != "completed":
+        raise CommandError(f"no clip of {wish.model} came back: {video.error}")
+    show(wish, 100.0)
+    return video.id
+
+
+def _original(link: str) -> str:
+    """The SHA-256 of the bytes that the vendor itself has behind `link`."""
     # Whatever proxy the environment names, it does not know this machine's own ports.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(link, timeout=FETCH_SECONDS_MAX) as response:
-        film: bytes = response.read(CLIP_BYTES_MAX)
-        vouched = response.headers["etag"].strip('"').lower()
-    digest = hashlib.md5(film, usedforsecurity=False).hexdigest()
-    if film[4:8] != b"ftyp" or digest != vouched:
-        raise CommandError(f"the bytes at {link} are not the clip that was made")
-    return film
+        return hashlib.sha256(response.read(CLIP_BYTES_MAX)).hexdigest()
 
 
 async def _account(
@@ -192,27 +215,35 @@ async def _account(
     console.print()
     console.print("What the ledger charged", style="bold")
     show_table(list(statement.as_table()), totals=True, indent=2)
-    wrong = list(differences(statement, server.sandbox, takes))
+    bill = server.sandbox.bill()
+    links = [clip.url for line in bill.lines for clip in line.clips]
+    originals = {link: await asyncio.to_thread(_original, link) for link in links}
+    wrong = list(differences(statement, bill, takes, originals))
     findings = await control.run(operator, "ledger verify", {})
     wrong += [f"{finding['row']}: {finding['words']}" for finding in findings]
     if wrong:
         for words in wrong:
             console.print(f"  [red]✗[/red] {words}")
         return False
-    total = format_usd(server.sandbox.bill().micros)
+    total = format_usd(bill.micros)
+    console.print("  [green]✓[/green] both files are the vendor's own bytes, SHA-256 by SHA-256")
     console.print(f"  [green]✓[/green] the vendor's own bill says the same, clip by clip: ${total}")
     console.print()
     return True
 
 
-def differences(statement: Statement, vendor: Sandbox, takes: list[Take]) -> Iterator[str]:
-    """Where the vendor's bill and ours do not agree, clip by clip and in sum."""
-    bill = vendor.bill()
-    billed = {clip.url: line for line in bill.lines for clip in line.clips}
+def differences(
+    statement: Statement, bill: Bill, takes: Sequence[Take], originals: Mapping[str, str]
+) -> Iterator[str]:
+    """Where the vendor's bill and clips do not agree with ours, clip by clip and in sum.
+
+    `originals` has the SHA-256 of each clip on the bill, by its link.
+    """
+    billed = {originals[clip.url]: line for line in bill.lines for clip in line.clips}
     for take in takes:
-        line = billed.pop(take.link, None)
+        line = billed.pop(take.sha256, None)
         if line is None:
-            yield f"{take.path} is not on the vendor's bill"
+            yield f"{take.path} is not a clip on the vendor's bill"
             continue
         ours = [line_ for line_ in statement.lines if line_.place == ("demo", take.wish.model)]
         charged = sum(line_.tally.amount_micros for line_ in ours)
@@ -233,14 +264,12 @@ client = OpenAI(
     base_url="{base_url}",
     api_key="{key}",
 )
-clip = client.chat.completions.create(
+video = client.videos.create_and_poll(
     model="veo-3.1-fast",
-    messages=[{{"role": "user", "content": "A cat reads the paper"}}],
-    stream=True,
+    prompt="A cat reads the paper",
 )
-for chunk in clip:
-    for choice in chunk.choices:
-        print(choice.delta.content or "", end="", flush=True)
+print(video.status, video.error or "")
+client.videos.download_content(video.id).write_to_file("cat.mp4")
 """
     console.print("Your turn: paste this into Python", style="bold")
     console.print()
@@ -279,8 +308,7 @@ def _bars(console: Console) -> Iterator[Callable[[Wish, float], None]]:
     )
     with Progress(*columns, console=console, expand=True) as progress:
         tasks = {
-            wish: progress.add_task(f"{wish.model:<17} {wish.shape:<9}", total=100)
-            for wish in WISHES
+            wish: progress.add_task(f"{wish.model:<17} {wish.way:<5}", total=100) for wish in WISHES
         }
 
         def draw(wish: Wish, percent: float) -> None:

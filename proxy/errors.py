@@ -43,14 +43,18 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "invalid_api_key": Code(401, "authentication_error"),
         "model_not_allowed": Code(403, "permission_error"),
         "role_required": Code(403, "permission_error"),
+        "link_invalid": Code(403, "permission_error"),
         "route_not_found": Code(404, "not_found_error"),
         "video_not_found": Code(404, "not_found_error"),
         "method_not_allowed": Code(405, "invalid_request_error"),
         "video_not_ready": Code(409, "invalid_request_error"),
         "video_failed": Code(409, "invalid_request_error"),
+        "picture_failed": Code(409, "invalid_request_error"),
         "idempotency_in_progress": Code(409, "invalid_request_error", retry_seconds=5),
         "video_expired": Code(410, "not_found_error"),
+        "precondition_failed": Code(412, "invalid_request_error"),
         "request_too_large": Code(413, "invalid_request_error"),
+        "range_not_satisfiable": Code(416, "invalid_request_error"),
         "idempotency_key_reused": Code(422, "invalid_request_error"),
         "rate_limit_exceeded": Code(429, "rate_limit_error", retry_seconds=15),
         "insufficient_quota": Code(429, "insufficient_quota"),
@@ -60,6 +64,7 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "upstream_balance": Code(502, "upstream_error"),
         "upstream_invalid": Code(502, "upstream_error"),
         "ledger_unavailable": Code(503, "server_error", retry_seconds=5),
+        "vault_unavailable": Code(503, "server_error", retry_seconds=5),
         "draining": Code(503, "server_error", retry_seconds=5),
         "outcome_unknown": Code(504, "upstream_error"),
     }
@@ -198,11 +203,86 @@ def video_expired() -> ProxyError:
     )
 
 
+def link_invalid() -> ProxyError:
+    """The one answer to a signed link that is forged, changed, too old, or a disabled tenant's."""
+    return ProxyError(
+        "link_invalid",
+        "This link is not valid, or its time is over. GET /v1/videos/{id} with a key gives a new "
+        "one.",
+    )
+
+
+def picture_failed() -> ProxyError:
+    """The clip is kept, but nothing can be drawn from it."""
+    return ProxyError(
+        "picture_failed",
+        "No picture can be made of this video. Fetch the video itself, without variant.",
+        "variant",
+    )
+
+
+def precondition_failed(more_headers: Sequence[tuple[str, str]] = ()) -> ProxyError:
+    """The caller insists on another version than the one there is."""
+    return ProxyError(
+        "precondition_failed",
+        "The video is not the version that If-Match or If-Unmodified-Since asks for. "
+        "Ask without it.",
+        more_headers=more_headers,
+    )
+
+
+def range_not_satisfiable(
+    size_bytes: int, more_headers: Sequence[tuple[str, str]] = ()
+) -> ProxyError:
+    """Every range asked for lies beyond the end; `more_headers` say where that is."""
+    return ProxyError(
+        "range_not_satisfiable",
+        f"The video has {size_bytes:,} bytes, and the range begins behind them. Ask for an "
+        "earlier one.",
+        more_headers=more_headers,
+    )
+
+
+def clip_not_fetched(retry_after_seconds: int) -> ProxyError:
+    """A delivered clip's bytes have not come from the vendor yet; fetching them costs nothing."""
+    return ProxyError(
+        "upstream_unavailable",
+        "The video is made, but its bytes have not come from the vendor yet; this proxy goes on "
+        "trying. Ask for them again soon; asking costs nothing.",
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
+def vault_unavailable() -> ProxyError:
+    """The clip is kept, and what it is kept in cannot be read just now."""
+    return ProxyError(
+        "vault_unavailable",
+        "The video is kept, but cannot be read just now. Ask for it again soon; asking costs "
+        "nothing.",
+    )
+
+
 def idempotency_in_progress() -> ProxyError:
-    """The first request with this key has not ended."""
+    """The request that this one repeats has not ended, and cannot be joined from here."""
     return ProxyError(
         "idempotency_in_progress",
-        "A request with this Idempotency-Key is still running. Send the same again in a moment.",
+        "The request that this one repeats is still running. Send the same again in a moment; "
+        "nothing is bought twice.",
+    )
+
+
+def answer_gone(generation_id: str, *, delivered: bool) -> ProxyError:
+    """The request that this one repeats has ended, and what it was answered is not kept."""
+    if delivered:
+        return ProxyError(
+            "video_expired",
+            f"The request that this one repeats, {generation_id}, was answered, and the answer is "
+            "no longer kept. Use a new Idempotency-Key to buy it anew.",
+        )
+    return ProxyError(
+        "video_failed",
+        f"The request that this one repeats, {generation_id}, made no video and cost nothing. "
+        "Use a new Idempotency-Key to try anew.",
     )
 
 
@@ -251,19 +331,30 @@ def upstream_unavailable(generation_id: str, *, maybe_accepted: bool) -> ProxyEr
     )
 
 
-def upstream_auth() -> ProxyError:
-    """The vendor does not accept our own credentials."""
+def upstream_auth(unsure_of: str = "") -> ProxyError:
+    """The vendor does not accept our own credentials.
+
+    `unsure_of` names a generation of which an attempt before may have been accepted.
+    """
     return ProxyError(
-        "upstream_auth",
-        "The vendor refused this proxy's own key; nothing was bought. Tell the operator.",
+        "upstream_auth", f"The vendor refused this proxy's own key; {_bought(unsure_of)}"
     )
 
 
-def upstream_balance() -> ProxyError:
-    """The vendor account is empty."""
+def upstream_balance(unsure_of: str = "") -> ProxyError:
+    """The vendor account is empty; `unsure_of` as for its credentials."""
     return ProxyError(
         "upstream_balance",
-        "This proxy's account at the vendor is used up; nothing was bought. Tell the operator.",
+        f"This proxy's account at the vendor is used up; {_bought(unsure_of)}",
+    )
+
+
+def _bought(unsure_of: str) -> str:
+    if not unsure_of:
+        return "nothing was bought. Tell the operator."
+    return (
+        "the clips may have been bought all the same. Do not repeat the request; ask the operator "
+        f"about {unsure_of}."
     )
 
 
@@ -279,8 +370,9 @@ def upstream_invalid(generation_id: str) -> ProxyError:
 def outcome_unknown(generation_id: str) -> ProxyError:
     """The request was sent and not answered: it may be rendering, and may cost money."""
     message = (
-        "The vendor took the request and did not answer; the clips may still be made. "
-        f"Do not repeat it; the operator can tell you what became of {generation_id}."
+        "The vendor took the request and did not answer; the clips may still be made. Do not "
+        "repeat it: ask GET /v1/videos/{id} for each id in x-clipmeter-clips, or the operator "
+        f"what became of {generation_id}."
     )
     return ProxyError("outcome_unknown", message)
 

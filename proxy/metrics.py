@@ -8,31 +8,14 @@ ledger is the truth (decision 16).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 
-PREFIX: Final = "clipmeter"
-
-METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable, the Prometheus client's own, that names where workers add up their series."""
-
-OTHER: Final = "other"
+from proxy.series import OTHER, Names, Series, one_of
 
 ROUTES_MAX: Final = 100
 """The most routes by name; each is a template of a route table, never a path."""
@@ -44,6 +27,9 @@ ANSWERS: Final = ("2xx", "3xx", "4xx", "5xx", "unreachable", "silent")
 ROTATIONS: Final = ("refused", "unreachable")
 GATEWAY_STATES: Final = ("closed", "half_open", "open")
 CLIP_OUTCOMES: Final = ("delivered", "failed", "unknown", "written_off", "replayed")
+CACHES: Final = ("video", "clip", "picture", "replay")
+CACHE_RESULTS: Final = ("hit", "collapsed", "miss")
+REPLAYS: Final = ("idempotency", "retry", "reuse")
 GENERATION_OUTCOMES: Final = ("delivered", "partial", "failed", "refused", "unknown")
 
 OVERHEAD_BUCKETS: Final = (
@@ -66,10 +52,8 @@ REQUEST_BUCKETS: Final = (
 
 _MICROS: Final = 1_000_000
 
-GaugeMode = Literal["livesum", "livemax", "sum", "mostrecent"]
 
-
-class Metrics:
+class Metrics(Series):
     """The series of one process, and the verbs by which the program writes them down.
 
     `shared_dir` is the folder through which the workers of `--workers` add up their series; it
@@ -85,17 +69,15 @@ class Metrics:
         version: str = "",
         shared_dir: str | None = None,
     ) -> None:
-        # A creation time beside every series would double their number.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
-        self._shared_dir = shared_dir
+        super().__init__(shared_dir)
         self._models = tuple(models)
         self._gateways = tuple(gateways)
-        self._tenants = _Names(tenant_labels_max)
-        self._routes = _Names(ROUTES_MAX)
+        self._tenants = Names(tenant_labels_max)
+        self._routes = Names(ROUTES_MAX)
         self._declare_requests()
         self._declare_gateways()
         self._declare_clips()
+        self._declare_vault()
         self._declare_process(version)
         self._begin_at_zero()
 
@@ -160,6 +142,13 @@ class Metrics:
         self._billed = self._counter(
             "billed_usd", "Charged to tenants; indicative, the ledger is exact", "tenant", "model"
         )
+        self._avoided = self._counter(
+            "avoided_usd",
+            "Price of the clips that were given again for free, by why",
+            "tenant",
+            "model",
+            "reason",
+        )
         self._generation_seconds = self._histogram(
             "generation_seconds",
             "A paid request from its acceptance to its end",
@@ -169,6 +158,12 @@ class Metrics:
         )
         self._unfinished = self._gauge(
             "jobs_unfinished", "Clips that are not settled", "model", mode="mostrecent"
+        )
+        self._oldest_job = self._gauge(
+            "job_oldest_seconds", "Age of the oldest job that is followed", mode="mostrecent"
+        )
+        self._written_off = self._counter(
+            "written_off_usd", "List price of clips that were given up: what they may have cost us"
         )
         self._budget_used = self._gauge(
             "tenant_budget_used_ratio",
@@ -180,6 +175,33 @@ class Metrics:
             "unpriced_clips", "Clips refused because their model has no price"
         )
 
+    def _declare_vault(self) -> None:
+        self._vault_clips = self._gauge("vault_clips", "Clips that are kept", mode="mostrecent")
+        self._vault_bytes = self._gauge(
+            "vault_bytes", "The bytes of the clips that are kept", mode="mostrecent"
+        )
+        self._unarchived = self._gauge(
+            "clips_unarchived", "Delivered clips whose bytes are not kept yet", mode="mostrecent"
+        )
+        self._link_expiry = self._gauge(
+            "clip_link_expiry_seconds_min",
+            "Until the first link of a clip that is not kept yet dies; +Inf when all are kept",
+            mode="mostrecent",
+        )
+        self._clips_lost = self._counter(
+            "clips_lost", "Delivered clips whose link died before their bytes were kept"
+        )
+        self._clips_damaged = self._counter(
+            "clips_damaged", "Kept clips whose bytes were found changed or gone"
+        )
+
+        self._cache = self._counter(
+            "cache_requests",
+            "What was asked for: there already, shared with another who asked, or had from afar",
+            "cache",
+            "result",
+        )
+
     def _declare_process(self, version: str) -> None:
         build = self._gauge("build_info", "1 for the version that runs", "version", mode="livemax")
         build.labels(version or "unknown").set(1)
@@ -188,6 +210,9 @@ class Metrics:
         GCCollector(registry=self.registry)
 
     def _begin_at_zero(self) -> None:
+        for cache in CACHES:
+            for result in CACHE_RESULTS:
+                self._cache.labels(cache, result)
         for gateway in self._gateways:
             self.gateway_is(gateway, "closed")
             for answer in ANSWERS:
@@ -195,6 +220,7 @@ class Metrics:
             for to in self._gateways:
                 for reason in ROTATIONS if to != gateway else ():
                     self._rotations.labels(gateway, to, reason)
+        self.waiting_are(0, math.inf)
         for model in self._models:
             self._unfinished.labels(model).set(0)
             for outcome in GENERATION_OUTCOMES:
@@ -205,7 +231,7 @@ class Metrics:
         route = self._routes.known(route)
         code = str(status) if 100 <= status <= 599 else OTHER
         self._http_requests.labels(
-            route, _one_of(METHODS, method), code, _one_of(ORIGINS, origin)
+            route, one_of(METHODS, method), code, one_of(ORIGINS, origin)
         ).inc()
         self._http_seconds.labels(route).observe(seconds)
 
@@ -222,30 +248,30 @@ class Metrics:
         finally:
             self._streams.dec()
 
-    def listener_dropped(self) -> None:
-        """A caller was let go because it read too slowly."""
-        self._dropped.inc()
+    def listener_dropped(self, listeners: int = 1) -> None:
+        """So many callers of one answer were let go because they read too slowly."""
+        self._dropped.inc(listeners)
 
     def attempted(self, gateway: str, operation: str, outcome: object, seconds: float) -> None:
         """A try at `gateway` took `seconds`; `outcome` has a `status`, or is named by its type."""
         status = getattr(outcome, "status", None)
         answer = f"{status // 100}xx" if isinstance(status, int) else type(outcome).__name__.lower()
-        gateway, operation = _one_of(self._gateways, gateway), _one_of(OPERATIONS, operation)
-        self._upstream_requests.labels(gateway, operation, _one_of(ANSWERS, answer)).inc()
+        gateway, operation = one_of(self._gateways, gateway), one_of(OPERATIONS, operation)
+        self._upstream_requests.labels(gateway, operation, one_of(ANSWERS, answer)).inc()
         self._upstream_seconds.labels(gateway, operation).observe(seconds)
 
     def rotated(self, previous: str, following: str, reason: str) -> None:
         """A request was sent on from one gateway to the next."""
         self._rotations.labels(
-            _one_of(self._gateways, previous),
-            _one_of(self._gateways, following),
-            _one_of(ROTATIONS, reason),
+            one_of(self._gateways, previous),
+            one_of(self._gateways, following),
+            one_of(ROTATIONS, reason),
         ).inc()
 
     def gateway_is(self, gateway: str, state: str) -> None:
         """`gateway` is in use (closed), paused (open) or being asked (half_open)."""
         for one in GATEWAY_STATES:
-            self._gateway_state.labels(_one_of(self._gateways, gateway), one).set(one == state)
+            self._gateway_state.labels(one_of(self._gateways, gateway), one).set(one == state)
 
     def exposed(self, amount_micros: int) -> None:
         """The vendor may have billed so much without a clip to show for it."""
@@ -265,25 +291,44 @@ class Metrics:
         A state on the way makes the series of its tenant and model, so that they stand at 0 before
         the outcome comes.
         """
-        tenant, model = self._tenants.known(tenant), _one_of(self._models, model)
+        tenant, model = self._tenants.known(tenant), one_of(self._models, model)
         outcomes = {one: self._clips.labels(tenant, model, one) for one in CLIP_OUTCOMES}
         billed = self._billed.labels(tenant, model)
+        for reason in REPLAYS:
+            self._avoided.labels(tenant, model, reason)
         if state in outcomes:
             outcomes[state].inc()
             billed.inc(amount_micros / _MICROS)
 
+    def replayed(
+        self, tenant: str, model: str, reason: str, clips: int, amount_micros: int
+    ) -> None:
+        """So many clips, which would have cost so much, were given again, for `reason`."""
+        tenant, model = self._tenants.known(tenant), one_of(self._models, model)
+        self._clips.labels(tenant, model, "replayed").inc(clips)
+        avoided = self._avoided.labels(tenant, model, one_of(REPLAYS, reason))
+        avoided.inc(amount_micros / _MICROS)
+
     def generation_ended(self, model: str, outcome: str, seconds: float) -> None:
         """A paid request ended, `seconds` after it was accepted."""
-        outcome = _one_of(GENERATION_OUTCOMES, outcome)
-        self._generation_seconds.labels(_one_of(self._models, model), outcome).observe(seconds)
+        outcome = one_of(GENERATION_OUTCOMES, outcome)
+        self._generation_seconds.labels(one_of(self._models, model), outcome).observe(seconds)
 
-    def unfinished_are(self, clips: Mapping[str, int]) -> None:
-        """How many clips of each model are not settled; a model left out has none."""
+    def unfinished_are(self, clips: Mapping[str, int], oldest_seconds: float = 0.0) -> None:
+        """How many clips of each model are not settled, and the age of the oldest job of them.
+
+        A model left out has none.
+        """
+        self._oldest_job.set(max(0.0, oldest_seconds))
         counts = dict.fromkeys((*self._models, OTHER), 0)
         for model, count in clips.items():
-            counts[_one_of(self._models, model)] += count
+            counts[one_of(self._models, model)] += count
         for model, count in counts.items():
             self._unfinished.labels(model).set(count)
+
+    def written_off(self, list_micros: int) -> None:
+        """A clip was given up for which the vendor may have billed so much."""
+        self._written_off.inc(list_micros / _MICROS)
 
     def budget_used_is(self, tenant: str, ratio: float) -> None:
         """The most used up of a tenant's budgets of this month; 1 is all of it."""
@@ -293,59 +338,27 @@ class Metrics:
         """So many clips were refused because their model has no price."""
         self._unpriced.inc(clips)
 
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """Every series for a scrape, and its media type: OpenMetrics for those who accept it."""
-        registry = self.registry
-        if self._shared_dir is not None:
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry, self._shared_dir)  # type: ignore[no-untyped-call]
-        # The library's own choice reads versions out of the header, and trips over odd ones.
-        if "application/openmetrics-text" in accept.lower():
-            text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
-            return text, openmetrics.CONTENT_TYPE_LATEST
-        return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+    def vault_is(self, clips: int, size_bytes: int) -> None:
+        """So many clips are kept, with so many bytes."""
+        self._vault_clips.set(clips)
+        self._vault_bytes.set(size_bytes)
 
-    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        return Counter(name, help_text, labels, namespace=PREFIX, registry=self.registry)
+    def waiting_are(self, clips: int, link_seconds_min: float) -> None:
+        """So many clips are not kept yet; the first of their links dies in so many seconds."""
+        self._unarchived.set(clips)
+        self._link_expiry.set(link_seconds_min)
 
-    def _gauge(self, name: str, help_text: str, *labels: str, mode: GaugeMode = "livesum") -> Gauge:
-        return Gauge(
-            name,
-            help_text,
-            labels,
-            namespace=PREFIX,
-            registry=self.registry,
-            multiprocess_mode=mode,
-        )
+    def clips_lost(self, clips: int) -> None:
+        """The links of so many clips died before their bytes were kept."""
+        self._clips_lost.inc(clips)
 
-    def _histogram(
-        self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str
-    ) -> Histogram:
-        return Histogram(
-            name, help_text, labels, namespace=PREFIX, registry=self.registry, buckets=buckets
-        )
+    def clip_damaged(self) -> None:
+        """A kept clip's bytes were found changed or gone."""
+        self._clips_damaged.inc()
 
+    def cache_asked(self, cache: str, result: str) -> None:
+        """Something of `cache` was asked for, and was there (hit) or not; the words are RFC 9211's.
 
-def forget_worker(process_id: int, shared_dir: str) -> None:
-    """Take a dead worker's share out of the gauges; what it counted stays counted."""
-    mark_process_dead(process_id, shared_dir)  # type: ignore[no-untyped-call]
-
-
-class _Names:
-    """The first so many names that come; the rest are `other`."""
-
-    def __init__(self, names_max: int) -> None:
-        self._names_max = names_max
-        self._names: set[str] = {OTHER}
-
-    def known(self, name: str) -> str:
-        """`name`, if it is among them or there is room for it."""
-        if name not in self._names:
-            if len(self._names) > self._names_max:
-                return OTHER
-            self._names.add(name)
-        return name
-
-
-def _one_of(values: Iterable[str], value: str) -> str:
-    return value if value in values else OTHER
+        It is collapsed if somebody else had asked for it already, and it was on its way.
+        """
+        self._cache.labels(one_of(CACHES, cache), one_of(CACHE_RESULTS, result)).inc()

@@ -19,7 +19,7 @@ from typing import Final
 
 from proxy.flows.operator import CommandError
 from proxy.logs import event
-from proxy.metrics import METRICS_FOLDER, forget_worker
+from proxy.series import METRICS_FOLDER, forget_worker
 
 INHERITED: Final = "CLIPMETER_WORKER"
 """In a worker's environment: the descriptors of the socket and of the parent's pipe."""

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import settings
 
 from tests.postgres import Postgres, running_postgres
+from tests.s3 import S3, running_s3
 
 settings.register_profile("clipmeter", deadline=None, print_blob=True)
 settings.load_profile("clipmeter")
@@ -69,3 +70,28 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
     url = postgres.create()
     yield url
     postgres.drop(url)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """One S3 server for this process, started when the first test asks for it."""
+    with running_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty bucket, for which the environment has the credentials."""
+    server: S3 = request.getfixturevalue("s3")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return server.create()
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def vault_url(request: pytest.FixtureRequest) -> str | None:
+    """Where the vault is, each kind in turn: None is a folder below the data folder."""
+    if request.param == "folder":
+        return None
+    url: str = request.getfixturevalue("bucket")
+    return url

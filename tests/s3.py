@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from pathlib import Path
 
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 10.0
+
+_DROPS_MAX = 10
 
 _RUNNING = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
 
@@ -42,6 +45,21 @@ class S3:
         bucket = f"clips-{next(self._numbers)}"
         self.send("PUT", bucket)
         return f"s3://{bucket}/some/folder"
+
+    def drop(self, address: str) -> None:
+        """Remove the bucket of `address`, and whatever is in it."""
+        bucket = address.removeprefix("s3://").partition("/")[0]
+        for _ in range(_DROPS_MAX):
+            for key in re.findall(r"<Key>(.*?)</Key>", self.send("GET", bucket).decode()):
+                self.send("DELETE", f"{bucket}/{key}")
+            try:
+                self.send("DELETE", bucket)
+            except urllib.error.HTTPError as error:
+                if error.code != 409:  # something was put there just now
+                    raise
+            else:
+                return
+        raise RuntimeError(f"{bucket} is never empty")
 
     def send(self, method: str, path: str, body: bytes = b"") -> bytes:
         """One request past every library."""

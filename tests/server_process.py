@@ -40,6 +40,7 @@ class ServerProcess:
                 "api_key": "sk-test-vendor-key-0123456789",
                 "gateways": [{"name": name, "url": url} for name, url in urls],
             },
+            "vault": {"download_hosts": ["127.0.0.1"], "download_private": True},
             **groups,
         }
         self.config.write_text(yaml.safe_dump(values))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from proxy.app import mint, open_house, own_secret
+from proxy.app import listening_socket, mint, open_house, own_secret
 from proxy.store.prices import PriceTooLate
 from tests.gateways import gateways
 from tests.running import configured, running
@@ -41,6 +43,21 @@ def test_a_configured_secret_is_used_as_it_is(tmp_path: Path) -> None:
     config = configured(tmp_path, NOBODY, secrets={"key": "a-long-enough-phrase-of-ours"})
     assert own_secret(config) == b"a-long-enough-phrase-of-ours"
     assert not (tmp_path / "secret").exists()
+
+
+async def test_an_answer_never_waits_for_the_callers_acknowledgement(tmp_path: Path) -> None:
+    found: asyncio.Queue[int] = asyncio.Queue()
+
+    def heard(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        own = writer.get_extra_info("socket")
+        found.put_nowait(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    listening = listening_socket(configured(tmp_path, NOBODY), "127.0.0.1", 0)
+    async with await asyncio.start_server(heard, sock=listening):
+        _, writer = await asyncio.open_connection(*listening.getsockname())
+        assert await found.get() == 1
+        writer.close()
 
 
 async def test_a_price_stays_as_it_was_for_clips_that_were_accepted(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from proxy.config import Config, parse
 from proxy.control import serve_control
 from proxy.sandbox import Sandbox
 from tests.operators import desk
+from tests.s3 import running_s3
 from tests.server_process import free_port
 
 KEY = "sk-sandbox-0123456789abcdef"
@@ -35,7 +36,8 @@ def test_a_fresh_machine_is_well_and_left_as_it_was(tmp_path: Path) -> None:
             config = config_in(tmp_path / "data", sandbox.urls)
             findings = await look(config)
         assert subjects(findings, "problem") == []
-        assert subjects(findings, "ok") == ["config", "data_dir", "database"] + ["gateway"] * 3
+        parts = ["config", "data_dir", "database", "vault"]
+        assert subjects(findings, "ok") == parts + ["gateway"] * 3
 
     asyncio.run(story())
     assert list(tmp_path.iterdir()) == []
@@ -96,6 +98,55 @@ def test_a_running_server_is_asked_instead(tmp_path: Path) -> None:
         with lock:
             found = {finding.subject: finding for finding in asyncio.run(story())}
     assert found["database"].words == "a server holds it, with 0 tenants"
+
+
+def vault_of(config: Config) -> Finding:
+    """What is found of the vault."""
+    (found,) = [one for one in asyncio.run(look(config)) if one.subject == "vault"]
+    return found
+
+
+def test_a_vault_that_is_not_there_yet_is_well(tmp_path: Path) -> None:
+    found = vault_of(parse({"data_dir": str(tmp_path / "data")}, {}))
+    assert found == Finding(
+        "ok", "vault", f"{tmp_path / 'data' / 'vault'}; it is made at the first start"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_clips_is_written_and_left_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "my clips"
+    folder.mkdir()
+    config = parse(
+        {"data_dir": str(tmp_path / "data"), "vault": {"url": f"file://{tmp_path}/my%20clips"}}, {}
+    )
+    assert vault_of(config) == Finding("ok", "vault", str(folder))
+    assert list((folder / "incoming").iterdir()) == []
+
+
+def test_a_vault_that_takes_nothing_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "vault").write_text("not a folder")
+    found = vault_of(parse({"data_dir": str(tmp_path)}, {}))
+    assert found.is_problem
+    assert "cannot use" in found.words
+    nowhere = parse({"data_dir": str(tmp_path), "vault": {"url": "file://host/clips"}}, {})
+    assert vault_of(nowhere) == Finding(
+        "problem", "vault", "the vault's folder is written as file:///folder"
+    )
+
+
+def test_a_bucket_is_asked_and_one_that_is_not_there_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_s3(tmp_path) as s3:
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        url = s3.create()
+        config = parse({"data_dir": str(tmp_path / "data"), "vault": {"url": url}}, {})
+        assert vault_of(config) == Finding("ok", "vault", f"{url} answers")
+        s3.send("DELETE", url.split("/")[2])
+        assert vault_of(config).is_problem
+        assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(

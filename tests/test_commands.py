@@ -14,6 +14,7 @@ from proxy.config import Config, parse
 from proxy.control import serve_control
 from proxy.flows.operator import CommandError
 from proxy.store.database import LedgerUnavailable
+from proxy.store.kept import VaultUnavailable
 from tests.operators import desk
 
 
@@ -103,3 +104,6 @@ def test_trouble_is_told_in_one_line() -> None:
     with pytest.raises(CommandError) as told, in_words():
         Path("/proc/nowhere/at/all").mkdir()
     assert str(told.value) == "/proc/nowhere/at/all: No such file or directory"
+    with pytest.raises(CommandError) as told, in_words():
+        raise VaultUnavailable("cannot use /proc/vault: No such file or directory")
+    assert str(told.value) == "cannot use /proc/vault: No such file or directory"

@@ -31,6 +31,7 @@ COUNTS = {
     "downloads_in_flight_max",
     "pictures_waiting_max",
     "videos_remembered_max",
+    "listeners_max",
     "breaker_faults",
     "vendor_clips_in_flight",
     "writes_waiting_max",
@@ -270,6 +271,26 @@ class TestDoubts:
         )
         starts = [warning.partition(":")[0] for warning in config.warnings()]
         assert starts == ["server.metrics_public", "vault.download_private", "upstream.gateways"]
+
+    @pytest.mark.parametrize(
+        ("vault", "doubted"),
+        [
+            ({}, ["vault.url"]),
+            ({"redirect": True}, ["vault.redirect", "vault.url"]),
+            ({"redirect": True, "url": "file:///clips"}, ["vault.redirect"]),
+            ({"redirect": True, "url": "s3://clips"}, []),
+        ],
+        ids=["a folder", "redirected to a folder", "redirected to a named folder", "a bucket"],
+    )
+    def test_a_folder_is_doubted_where_a_bucket_is_meant(
+        self, vault: dict[str, object], doubted: list[str]
+    ) -> None:
+        several = {
+            "database": {"url": "postgresql://db/clips"},
+            "secrets": {"key": "0123456789abcdef" * 2},
+        }
+        config = parse({"vault": vault, **several}, {})
+        assert [warning.partition(":")[0] for warning in config.warnings()] == doubted
 
     def test_nothing_can_be_changed_once_it_is_read(self) -> None:
         config = Config()

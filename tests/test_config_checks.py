@@ -86,6 +86,11 @@ class TestDisagreements:
             ({"keepalive_seconds_min": 301}, "limits.keepalive_seconds_min: must not exceed"),
             ({"breaker_seconds": 301}, "limits.breaker_seconds: must not exceed"),
             ({"drain_seconds_max": 4}, "limits.drain_listen_seconds: must not exceed"),
+            ({"download_seconds_max": 25}, "limits.download_stall_seconds_max: must not exceed"),
+            (
+                {"download_seconds_max": 30, "download_open_seconds_max": 31},
+                "limits.download_open_seconds_max: must not exceed",
+            ),
             (
                 {"orphan_seconds": 9.9},
                 "limits.orphan_seconds: must be twice limits.heartbeat_seconds or more",
@@ -101,4 +106,10 @@ class TestDisagreements:
     def test_a_clip_must_fit_the_vault(self) -> None:
         assert problems_of({"vault": {"bytes_max": "1GiB", "clip_bytes_max": "2GiB"}}) == [
             "vault.clip_bytes_max: must not exceed vault.bytes_max"
+        ]
+
+    def test_one_answer_must_fit_among_those_that_are_kept(self) -> None:
+        most = {"answers_bytes_max": "1KiB"}
+        assert problems_of({"replay": most}) == [
+            "replay.answer_bytes_max: must not exceed replay.answers_bytes_max"
         ]

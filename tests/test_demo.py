@@ -7,8 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -64,6 +62,15 @@ def test_the_usage_matches_the_vendors_bill(shown: tuple[Path, str]) -> None:
     assert "the vendor's own bill says the same, clip by clip: $0.40" in said
 
 
+def test_both_files_are_the_vendors_own_bytes(shown: tuple[Path, str]) -> None:
+    _, said = shown
+    assert "both files are the vendor's own bytes, SHA-256 by SHA-256" in said
+
+
+def test_one_clip_is_streamed_and_the_other_polled() -> None:
+    assert [wish.way for wish in WISHES] == ["sync", "async"]
+
+
 def test_the_snippet_is_a_program_with_this_proxys_address_and_key(
     shown: tuple[Path, str],
 ) -> None:
@@ -87,7 +94,7 @@ def test_nothing_is_wider_than_a_terminal(shown: tuple[Path, str]) -> None:
     assert "with [[gateway api]] [[status 502]]\nthe proxy goes on" in said
 
 
-TAKE = Take(WISHES[0], "video_1", "http://x/1.mp4", Path("clips/1.mp4"), Film(8, "", "", "", 1))
+TAKE = Take(WISHES[0], "video_1", Path("clips/1.mp4"), "5ha", Film(8, "", "", "", 1))
 BILLED = Billed(
     job_id="j",
     kind="chat",
@@ -102,6 +109,7 @@ BILLED = Billed(
     micros=150_000,
     units=75_000,
 )
+ORIGINALS = {"http://x/1.mp4": "5ha", "http://x/2.mp4": "0ther"}
 STATEMENT = Statement(
     "2026-11",
     (Dimension.TENANT, Dimension.MODEL),
@@ -112,8 +120,7 @@ STATEMENT = Statement(
 
 
 def compared(statement: Statement, *lines: Billed) -> list[str]:
-    sandbox: Any = SimpleNamespace(bill=lambda: Bill(lines))
-    return list(differences(statement, sandbox, [TAKE]))
+    return list(differences(statement, Bill(lines), [TAKE], ORIGINALS))
 
 
 def test_a_bill_that_agrees_has_no_differences() -> None:
@@ -121,7 +128,12 @@ def test_a_bill_that_agrees_has_no_differences() -> None:
 
 
 def test_a_clip_that_is_not_on_the_bill_is_a_difference() -> None:
-    assert "clips/1.mp4 is not on the vendor's bill" in compared(STATEMENT)
+    assert "clips/1.mp4 is not a clip on the vendor's bill" in compared(STATEMENT)
+
+
+def test_other_bytes_than_the_vendors_are_a_difference() -> None:
+    other = replace(BILLED, clips=(BilledClip("c", "http://x/2.mp4"),))
+    assert "clips/1.mp4 is not a clip on the vendor's bill" in compared(STATEMENT, other)
 
 
 def test_another_amount_is_a_difference() -> None:

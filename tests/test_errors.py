@@ -35,13 +35,23 @@ CONTRACT = {
     503: {"ledger_unavailable", "draining"},
     504: {"outcome_unknown"},
 }
-BEYOND = {404: {"route_not_found"}, 405: {"method_not_allowed"}, 500: {"internal_error"}}
+BEYOND = {
+    403: {"link_invalid"},
+    404: {"route_not_found"},
+    405: {"method_not_allowed"},
+    409: {"picture_failed"},
+    412: {"precondition_failed"},
+    416: {"range_not_satisfiable"},
+    500: {"internal_error"},
+    503: {"vault_unavailable"},
+}
 CURED_BY_WAITING = {
     "rate_limit_exceeded",
     "draining",
     "ledger_unavailable",
     "upstream_unavailable",
     "idempotency_in_progress",
+    "vault_unavailable",
 }
 
 MADE: dict[str, Callable[[], ProxyError]] = {
@@ -56,6 +66,11 @@ MADE: dict[str, Callable[[], ProxyError]] = {
     "video_not_ready": lambda: errors.video_not_ready(5),
     "video_failed": lambda: errors.video_failed("policy_audio"),
     "video_expired": errors.video_expired,
+    "link_invalid": errors.link_invalid,
+    "picture_failed": errors.picture_failed,
+    "precondition_failed": errors.precondition_failed,
+    "range_not_satisfiable": lambda: errors.range_not_satisfiable(8_000_000),
+    "vault_unavailable": errors.vault_unavailable,
     "idempotency_in_progress": errors.idempotency_in_progress,
     "idempotency_key_reused": errors.idempotency_key_reused,
     "rate_limit_exceeded": lambda: errors.rate_limit_exceeded("requests_per_minute", 60, 17),
@@ -69,11 +84,17 @@ MADE: dict[str, Callable[[], ProxyError]] = {
     "ledger_unavailable": errors.ledger_unavailable,
     "draining": errors.draining,
 }
+ALSO_MADE = {
+    "clip_not_fetched": lambda: errors.clip_not_fetched(7),
+    "answer_gone": lambda: errors.answer_gone("gen_1", delivered=True),
+}
+"""Makers of codes that have another maker as well."""
+
 SAID_BY_CORE = CONTRACT[400] - {"model_not_found"}
 """Codes whose message core writes, because it knows what was wrong."""
 
 
-def test_the_table_is_the_contracts_and_three_codes_more() -> None:
+def test_the_table_is_the_contracts_and_a_few_codes_more() -> None:
     by_status: dict[int, set[str]] = {}
     for name, code in CODES.items():
         by_status.setdefault(code.status, set()).add(name)
@@ -95,7 +116,7 @@ def test_every_code_can_be_made_and_every_maker_is_tried() -> None:
         for name, function in inspect.getmembers(errors, inspect.isfunction)
         if inspect.signature(function).return_annotation == "ProxyError"
     }
-    assert makers == (set(MADE) - {"model_not_found"}) | {"model_without_price"}
+    assert makers == (set(MADE) - {"model_not_found"}) | {"model_without_price", *ALSO_MADE}
 
 
 @pytest.mark.parametrize("code", MADE)
@@ -105,6 +126,12 @@ def test_a_refusal_has_its_own_code_and_status_and_says_what_to_do(code: str) ->
     assert refusal.status == CODES[code].status
     assert refusal.message.endswith(".")
     assert len(refusal.message.split()) >= 8
+
+
+def test_a_clip_on_its_way_may_be_asked_for_again_when_the_next_try_is_over() -> None:
+    refusal = ALSO_MADE["clip_not_fetched"]()
+    assert (refusal.code, refusal.status) == ("upstream_unavailable", 502)
+    assert dict(refusal.headers())["retry-after"] == "7"
 
 
 @pytest.mark.parametrize("code", CODES)

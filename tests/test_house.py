@@ -112,10 +112,14 @@ COVERED_BY = {
     "proxy/flows/generation.py": "tests/flows/test_chat.py",
     "proxy/flows/house.py": "tests/flows/test_chat.py",
     "proxy/flows/rotate.py": "tests/flows/test_chat.py",
+    "proxy/flows/paid.py": "tests/flows/test_submit.py",  # what it shares with chat
+    "proxy/flows/reply.py": "tests/flows/test_replay.py",  # what a repeat's caller gets
     "proxy/flows/operator.py": "tests/flows/test_tenants.py",  # what its commands work with
+    "proxy/series.py": "tests/test_metrics.py",  # what its series are declared with
     "proxy/store/backend.py": "tests/store/test_sqlite.py",  # a protocol
     "proxy/store/writer.py": "tests/store/test_database.py",  # the database's one writer
     "proxy/web/exchange.py": "tests/web/test_edge.py",  # what the edge writes down
+    "proxy/web/shapes.py": "tests/web/test_videos.py",  # real answers are held against them
     "proxy/web/table.py": "tests/web/test_relay.py",
     "proxy/store/migrations/env.py": "tests/store/test_migrations.py",  # Alembic runs it
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -32,9 +33,16 @@ CONTRACT = {
     "gateway_state": {"gateway", "state"},
     "clips": {"tenant", "model", "outcome"},
     "billed_usd": {"tenant", "model"},
+    "avoided_usd": {"tenant", "model", "reason"},
     "generation_seconds": {"model", "outcome"},
+    "cache_requests": {"cache", "result"},
     "streams_open": set(),
     "jobs_unfinished": {"model"},
+    "job_oldest_seconds": set(),
+    "clips_unarchived": set(),
+    "clip_link_expiry_seconds_min": set(),
+    "vault_bytes": set(),
+    "vault_clips": set(),
     "exposure_usd": set(),
     "clips_maybe_bought_twice": set(),
     "tenant_budget_used_ratio": {"tenant"},
@@ -42,7 +50,12 @@ CONTRACT = {
     "listeners_dropped": set(),
     "build_info": {"version"},
 }
-BEYOND = {"surplus_links": set[str]()}
+BEYOND = {
+    "clips_damaged": set[str](),
+    "clips_lost": set[str](),
+    "surplus_links": set[str](),
+    "written_off_usd": set[str](),
+}
 OUTCOMES = {*series.ANSWERS, *series.CLIP_OUTCOMES, *series.GENERATION_OUTCOMES}
 KNOWN = {
     "route": {"/v1/models"},
@@ -54,8 +67,10 @@ KNOWN = {
     "to": {*GATEWAYS, "other"},
     "operation": {*series.OPERATIONS, "other"},
     "outcome": {*OUTCOMES, "other"},
-    "reason": {*series.ROTATIONS, "other"},
+    "reason": {*series.ROTATIONS, *series.REPLAYS, "other"},
     "state": set(series.GATEWAY_STATES),
+    "cache": {*series.CACHES, "other"},
+    "result": {*series.CACHE_RESULTS, "other"},
     "model": {*MODELS, "other"},
     "tenant": {"acme"},
 }
@@ -140,7 +155,13 @@ class TestZero:
             ("gateway_state", {"gateway": "vip", "state": "open"}),
             ("clips_maybe_bought_twice_total", {}),
             ("unpriced_clips_total", {}),
+            ("cache_requests_total", {"cache": "clip", "result": "collapsed"}),
             ("listeners_dropped_total", {}),
+            ("clips_damaged_total", {}),
+            ("clips_lost_total", {}),
+            ("job_oldest_seconds", {}),
+            ("written_off_usd_total", {}),
+            ("clips_unarchived", {}),
             ("streams_open", {}),
             ("exposure_usd", {}),
         ],
@@ -209,9 +230,44 @@ class TestVerbs:
         metrics.unfinished_are({"veo-3.1": 3, "veo-4": 1, "veo-5": 1})
         assert value(metrics, "jobs_unfinished", model="veo-3.1") == 3
         assert value(metrics, "jobs_unfinished", model="other") == 2
-        metrics.unfinished_are({})
+        metrics.unfinished_are({}, 61.5)
+        assert value(metrics, "job_oldest_seconds") == 61.5
         assert value(metrics, "jobs_unfinished", model="veo-3.1") == 0
         assert value(metrics, "jobs_unfinished", model="other") == 0
+
+    def test_a_clip_that_was_given_up_is_shown_with_what_it_may_have_cost(self) -> None:
+        metrics = made()
+        metrics.written_off(150_000)
+        metrics.written_off(250_000)
+        assert value(metrics, "written_off_usd_total") == pytest.approx(0.4)
+
+    def test_clips_that_were_given_again_are_counted_with_what_they_would_have_cost(self) -> None:
+        metrics = made()
+        metrics.clip_is("acme", "veo-3.1", "generating")
+        asked = {"tenant": "acme", "model": "veo-3.1"}
+        assert value(metrics, "avoided_usd_total", **asked, reason="retry") == 0
+        metrics.replayed("acme", "veo-3.1", "retry", 2, 500_000)
+        metrics.replayed("acme", "veo-3.1", "reuse", 1, 250_000)
+        assert value(metrics, "avoided_usd_total", **asked, reason="retry") == 0.5
+        assert value(metrics, "avoided_usd_total", **asked, reason="reuse") == 0.25
+        assert value(metrics, "clips_total", **asked, outcome="replayed") == 3
+        assert value(metrics, "billed_usd_total", **asked) == 0
+
+    def test_a_vault_is_as_it_was_last_seen(self) -> None:
+        metrics = made()
+        assert value(metrics, "clip_link_expiry_seconds_min") == math.inf
+        metrics.vault_is(2, 10_000)
+        metrics.waiting_are(3, 4.5)
+        metrics.clips_lost(2)
+        metrics.clip_damaged()
+        assert value(metrics, "vault_clips") == 2
+        assert value(metrics, "vault_bytes") == 10_000
+        assert value(metrics, "clips_unarchived") == 3
+        assert value(metrics, "clip_link_expiry_seconds_min") == 4.5
+        assert value(metrics, "clips_lost_total") == 2
+        assert value(metrics, "clips_damaged_total") == 1
+        metrics.waiting_are(0, math.inf)
+        assert b"clipmeter_clip_link_expiry_seconds_min +Inf" in metrics.render("")[0]
 
     def test_the_rest_is_written_down_as_it_is_said(self) -> None:
         metrics = exercised()

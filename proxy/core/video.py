@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from proxy.core.catalog import LANDSCAPE, PORTRAIT, Catalog, Model
 from proxy.core.clip import UNSETTLED, State
 from proxy.core.failure import Reason
 from proxy.core.job import JobState
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 LONGEST_SEEN_SECONDS: Final = 406
 """The longest generation on record (wire facts, 2.4)."""
+
+SECONDS: Final = 8
+"""How long every documented model's clips are."""
 
 _WORDS_CHARS_MAX: Final = 500
 
@@ -52,6 +56,15 @@ class Video:
     gateway: str | None = None
     attempts: int = 0
     cost_micros: int | None = None
+
+
+def model_of(name: str, catalog: Catalog) -> Model:
+    """The model that made a clip; by the vendor's rule of names where the catalogue has it no more.
+
+    Models come and go with the configuration, their clips stay.
+    """
+    size = LANDSCAPE if "-landscape" in name else PORTRAIT
+    return catalog.find(name) or Model(name, size, SECONDS, images_min=0, images_max=0)
 
 
 def status_of(state: State) -> JobState:

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from proxy import errors
+from proxy.core import clip
 from proxy.core.budget import Limit, OverLimit
 from proxy.core.caller import Caller
+from proxy.core.failure import Reason
 from proxy.core.pricing import format_usd
+from proxy.core.replay import Earlier
+from proxy.flows.claim import Claim, key_life
 from proxy.flows.generation import Ask, Generation
 from proxy.flows.house import House
+from proxy.flows.settle import Settlement
 from proxy.store.admission import Admission, KeyGone, admit
-from proxy.store.database import LedgerUnavailable
+from proxy.store.database import Connection, LedgerUnavailable
+from proxy.store.generations import (
+    AttemptEnd,
+    GenerationEnd,
+    end_attempt,
+    end_generation,
+    find_generation,
+)
 
 _BUDGETS = frozenset({Limit.CLIPS_PER_MONTH, Limit.USD_PER_MONTH})
 
 
-def quote(house: House, caller: Caller, ask: Ask) -> Generation:
+def quote(house: House, caller: Caller, ask: Ask, claim: Claim) -> Generation:
     """A generation with its ids, its price and the order of gateways; nothing is written yet.
 
-    Raises `ProxyError` for a model that the caller may not use or that has no price.
+    `claim` says which earlier one it may repeat. Raises `ProxyError` for a model that the caller
+    may not use or that has no price.
     """
     if house.draining:
         raise errors.draining()
@@ -41,14 +52,18 @@ def quote(house: House, caller: Caller, ask: Ask) -> Generation:
         started=started,
         deadline=started + house.config.limits.answer_seconds_max,
         gateways=house.fleet.plan(),
+        claim=claim,
     )
 
 
-async def take_hold(house: House, generation: Generation, body: bytes) -> None:
+async def take_hold(
+    house: House, generation: Generation, claim: Claim, prompt: str | None = None
+) -> Earlier | None:
     """Write the generation, its clips, their holds and the first attempt: the intent (law 4).
 
-    Raises `ProxyError` when a limit, a revoked key or the database forbids it; nothing was written
-    then.
+    Where by its `claim` it repeats an earlier one that is told instead, and nothing is held.
+    `prompt` is kept for the tenant to see, unless it is None. Raises `ProxyError` when a limit, a
+    revoked key or the database forbids it; nothing was written then.
     """
     admission = Admission(
         generation_id=generation.id,
@@ -59,21 +74,47 @@ async def take_hold(house: House, generation: Generation, body: bytes) -> None:
         model=generation.ask.model.name,
         asked_model=generation.ask.asked_model,
         stream=generation.ask.stream,
-        body_hash=hashlib.sha256(body).hexdigest(),
+        body_hash=generation.body_hash,
         price=generation.price,
         vendor_clips_in_flight=house.config.limits.vendor_clips_in_flight,
         now=generation.accepted_at,
         process_id=house.process_id,
         gateway=generation.gateways[0],
+        prompt=prompt,
+        idempotency_key=claim.key,
+        key_expires_at=generation.accepted_at + key_life(house.config),
+        retry_count=claim.retry_count,
+        reuse=claim.reuse,
+        reusable=house.config.replay.reuse != "never",
     )
     try:
         answer = await house.database.write(lambda tx: admit(tx, admission))
-    except LedgerUnavailable:
+    except LedgerUnavailable as away:
+        if away.maybe_committed:  # a hold of which nobody knows would be held for ever
+            house.settler.later(_unsent(house, generation))
         raise errors.ledger_unavailable() from None
     if isinstance(answer, KeyGone):
         raise errors.invalid_api_key()
     if isinstance(answer, OverLimit):
         raise _refusal(answer)
+    return answer if isinstance(answer, Earlier) else None
+
+
+def _unsent(house: House, generation: Generation) -> Settlement:
+    """What ends a request that was never sent, if it turns out to have been written down."""
+    now, reason = house.clock.now(), Reason.UNREACHABLE
+    attempt_ended = AttemptEnd("unreachable", now, reason="unsent")
+    end = GenerationEnd("refused", now, None, reason)
+
+    def is_written(tx: Connection) -> bool:
+        return find_generation(tx, generation.caller.tenant_id, generation.id) is not None
+
+    def last(tx: Connection) -> None:
+        end_attempt(tx, generation.id, 1, attempt_ended)
+        end_generation(tx, generation.id, end)
+
+    refused = [(clip_id, clip.Refused(reason)) for clip_id in generation.clip_ids]
+    return Settlement(refused, now, last=last, held=is_written)
 
 
 def _refusal(over: OverLimit) -> errors.ProxyError:

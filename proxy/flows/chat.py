@@ -6,10 +6,8 @@ nothing that happens to the caller changes what is metered (law 3).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from proxy import errors
 from proxy.core import clip
@@ -22,39 +20,21 @@ from proxy.core.links import Asked
 from proxy.core.meter import Meter, Verdict
 from proxy.core.refusal import read_refusal
 from proxy.core.request import BodyLimits, ChatRequest, Malformed, read_chat
-from proxy.core.rotation import Answered, maybe_bought
-from proxy.flows.admit import quote, take_hold
+from proxy.core.rotation import Answered
+from proxy.flows.admit import quote
+from proxy.flows.audience import Audience
+from proxy.flows.claim import fingerprint, read_claim
 from proxy.flows.generation import Ask, Generation
 from proxy.flows.house import House
 from proxy.flows.listener import Listener
-from proxy.flows.rotate import Ended, Passed, account_trouble, attempt_end, rotate
-from proxy.flows.settle import Settlement, Write
+from proxy.flows.paid import PaidRun
+from proxy.flows.reply import CallerGone, Headers, Reply
+from proxy.flows.rotate import account_trouble, attempt_end
+from proxy.flows.settle import Settlement
 from proxy.remote.answer import Answer, Ending
 from proxy.remote.gateway import Call
-from proxy.store.database import Connection
-from proxy.store.generations import GenerationEnd, end_generation, record_opened
 
 PATH = "/v1/chat/completions"
-
-Headers = list[tuple[bytes, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the caller gets: a head, and a whole body or a listener to read it from.
-
-    `code` is set on an error of ours about a request that was bought, or may have been.
-    """
-
-    status: int
-    headers: Headers
-    body: bytes | Listener
-    generation: Generation
-    code: str = ""
-
-
-class CallerGone(Exception):
-    """The caller left before anything was sent; nothing was bought."""
 
 
 def read(house: House, body: bytes) -> ChatRequest:
@@ -76,85 +56,63 @@ async def answer(
     request: ChatRequest,
     headers: Headers,
     gone: Callable[[], Awaitable[bool]],
+    link_base: str,
 ) -> Reply:
-    """Buy what `request` wants, and answer as soon as a gateway does.
+    """Buy what `request` wants, unless it was bought before; answer as soon as a gateway does.
 
     `headers` are the caller's. `gone` tells whether the caller has left: then nothing is bought,
-    but only until the intent is written. Raises `CallerGone`, and `ProxyError` where nothing was
-    written.
+    but only until the intent is written. Signed links, in an answer that is made afresh, begin with
+    `link_base`. Raises `CallerGone`, and `ProxyError` where nothing was written.
     """
     ask = Ask("chat", request.model, request.asked_model, request.clips, request.stream)
-    generation = quote(house, caller, ask)
+    generation = quote(house, caller, ask, read_claim(house.config, headers))
+    generation.body_hash = await fingerprint(request.body)
     if await gone():
         raise CallerGone
-    run = ChatRun(house, generation, request.texts)
+    run = ChatRun(house, generation, request.texts, link_base)
     # The vendor must read the body as we did, whatever the caller called it (decision 19).
     call = Call("POST", PATH, tuple(forward(headers)), request.body, "application/json")
-    house.background.start(generation.id, run.run(call))
+    run.begin(call)
     del request, call  # a body with images is not kept while its answer runs
-    reply = await asyncio.shield(run.head)
-    if isinstance(reply, errors.ProxyError):
-        raise reply
-    return reply
+    return await run.reply()
 
 
-class ChatRun:
+class ChatRun(PaidRun):
     """One chat request from its admission to its last settlement."""
 
-    def __init__(self, house: House, generation: Generation, texts: tuple[str, ...]) -> None:
-        """`texts` are the request's; `head` is answered once, with the reply or the refusal."""
-        self.head: asyncio.Future[Reply | errors.ProxyError] = (
-            asyncio.get_running_loop().create_future()
-        )
-        self._house = house
-        self._generation = generation
+    opened_as = clip.Opened()
+
+    def __init__(
+        self, house: House, generation: Generation, texts: tuple[str, ...], link_base: str | None
+    ) -> None:
+        """`texts` are the request's, in which no link counts; `link_base` is for links of ours."""
+        super().__init__(house, generation, link_base)
         self._asked = Asked(texts)
+        limits = house.config.limits
         # The vendor echoes the prompt, each character in up to six bytes of JSON.
         echo_bytes = 6 * sum(map(len, texts))
-        self._listener = Listener(house.config.limits.listener_bytes_max + echo_bytes)
-        self._admitted = False
-        self._ended = True  # until there is something to end
+        self._audience = Audience(
+            limits.listener_bytes_max + echo_bytes,
+            house.config.replay.answer_bytes_max,
+            limits.listeners_max,
+        )
 
-    async def run(self, call: Call) -> None:
-        """See the request through; every end of it answers `head` and settles every clip."""
-        house, generation = self._house, self._generation
-        try:
-            try:
-                await take_hold(house, generation, call.body)
-            except errors.ProxyError as refusal:
-                self._answer(refusal)
-                return
-            self._admitted, self._ended = True, False
-            generation.overhead_seconds = house.clock.monotonic() - generation.started
-            with house.metrics.stream_open():
-                met = await rotate(house, generation, call)
-                del call
-                if isinstance(met, Ended):
-                    await self._turned_away(met)
-                else:
-                    with closing(met.answer):
-                        await self._pump(met.answer)
-        finally:
-            # Reached unended only by a crash, or by a shutdown that waits no longer.
-            if not self._ended:
-                house.settler.later(self._last([clip.Lost(Reason.LOST)], "interrupted"))
-            self._listener.end(broken=True)
-            self._answer(errors.internal_error(generation.id))
+    @property
+    def can_be_joined(self) -> bool:
+        """Whether somebody who repeats the request can have all of its answer."""
+        return self._audience.can_be_joined
 
-    async def _turned_away(self, ended: Ended) -> None:
-        generation = self._generation
-        refused = isinstance(ended.news, clip.Refused)
-        ending = "refused" if refused else "untold"
-        durable = await self._end(self._last([ended.news], ending, ended.words, ended.write))
-        reply = ended.reply
-        if isinstance(reply, Passed):
-            self._answer(Reply(reply.status, reply.headers, reply.body, generation))
-        elif refused and not durable and not maybe_bought(generation.tried):
-            self._answer(errors.ledger_unavailable())
-        else:
-            self._answer(reply)
+    def join(self) -> Listener | None:
+        """A further listener to a streamed answer, from its first byte; None if that is gone."""
+        return self._audience.join()
 
-    async def _pump(self, answer: Answer) -> None:
+    def _close(self) -> None:
+        self._audience.end(broken=True)
+        if self._audience.dropped:
+            self._house.metrics.listener_dropped(self._audience.dropped)
+        super()._close()
+
+    async def _read(self, answer: Answer) -> None:
         """Read the answer to its end, whoever listens; charge each clip before it is announced."""
         generation, limits = self._generation, self._house.config.limits
         content_type = (value_of(answer.headers, b"content-type") or "").lower()
@@ -169,16 +127,16 @@ class ChatRun:
         )
         if streamed:
             headers = backward(answer.headers, streamed=True)
-            self._answer(Reply(answer.status, headers, self._listener, generation))
+            self._answer(Reply(answer.status, headers, self._audience.first, generation))
             self._house.background.start(f"{generation.id} opened", self._settle([]))
         encoded: list[bytes] = []
         held_bytes = 0
         async for chunk in answer:
             reading = meter.feed(decoder.feed(chunk))
             if reading.links and not await self._charge(reading.links):
-                self._listener.end(broken=True)  # what is not durable is not announced (law 4)
+                self._audience.end(broken=True)  # what is not durable is not announced (law 4)
             if decoder.plain:
-                await self._listener.offer(reading.passed, between=meter.between_events)
+                await self._audience.offer(reading.passed, between=meter.between_events)
             else:
                 encoded.append(chunk)
             held_bytes += len(chunk) if meter.opaque or encoded else 0
@@ -201,28 +159,41 @@ class ChatRun:
         barren = verdict.failed if verdict.failed == len(generation.clip_ids) else 0
         booked = attempt_end(self._house, generation, Answered(answer.status), barren)
         ending = "told" if verdict.told else "untold"
-        durable = await self._end(self._last(news, ending, verdict.words, booked))
+        reply: Reply | errors.ProxyError | None
+        # An end that only the closed connection told, of an answer that said nothing, is a break.
+        ends_well = whole and (answer.framed or verdict.told)
+        if streamed:
+            reply = self._streamed(answer, verdict) if ends_well else None
+        else:
+            reply = self._unary(answer, verdict, whole=whole)
+        last = self._last(news, ending, verdict.words, booked, reply)
+        durable = await self._end(last)
         if verdict.surplus:
             self._house.metrics.surplus_links(verdict.surplus)
-        if not streamed:
-            self._answer(self._unary(answer, verdict, whole=whole, durable=durable))
+        if reply is not None and not streamed:
+            self._answer(reply if durable else errors.outcome_unknown(generation.id))
             return
         if durable or not verdict.links:
-            await self._listener.offer(verdict.passed, between=False)
-        # An end that only the closed connection told, of an answer that said nothing, is a break.
-        ended_well = whole and durable and (answer.framed or verdict.told)
-        self._listener.end(broken=not ended_well)
+            await self._audience.offer(verdict.passed, between=False)
+        self._audience.end(broken=not (ends_well and durable))
 
-    def _unary(
-        self, answer: Answer, verdict: Verdict, *, whole: bool, durable: bool
-    ) -> Reply | errors.ProxyError:
+    def _streamed(self, answer: Answer, verdict: Verdict) -> Reply | None:
+        """The whole of a streamed answer, as it is kept; None for one that is too long for that."""
+        said = self._audience.whole(verdict.passed)
+        if said is None:
+            return None
+        headers = backward(answer.headers, streamed=True)
+        return Reply(answer.status, headers, said, self._generation)
+
+    def _unary(self, answer: Answer, verdict: Verdict, *, whole: bool) -> Reply | errors.ProxyError:
         """A whole body is passed on as it came; anything less is an error that says so."""
         generation = self._generation
-        if not durable or answer.ending is not Ending.COMPLETE:
+        if answer.ending is not Ending.COMPLETE:
             return errors.outcome_unknown(generation.id)
-        if not whole or not (verdict.told or generation.delivered):
+        delivered = generation.delivered + len(verdict.links)
+        if not whole or not (verdict.told or delivered):
             return errors.upstream_invalid(generation.id)
-        if not generation.delivered:
+        if not delivered:
             # Some refusals come with a status of success; whose business they are is the same.
             ours = account_trouble(generation, read_refusal(200, "", verdict.passed))
             if ours is not None:
@@ -239,68 +210,3 @@ class ChatRun:
         clips = zip(self._generation.take_clips(len(news)), news, strict=True)
         now = self._house.clock.now()
         return await self._house.settler.settle(Settlement(list(clips), now, first=self._opened()))
-
-    def _opened(self) -> Write | None:
-        """The write that says which gateway is answering; harmless where it is written twice."""
-        generation = self._generation
-        if not generation.tried:
-            return None
-        gateway, outcome = generation.tried[-1]
-        if not isinstance(outcome, Answered) or outcome.refusal is not None:
-            return None
-        status, ids = outcome.status, generation.upstream_row()
-        return lambda tx: record_opened(tx, generation.id, gateway, status, ids, clip.Opened())
-
-    async def _end(self, settlement: Settlement) -> bool:
-        """Write the last settlement; whether it is durable. Nothing is left to be settled then."""
-        durable = await self._house.settler.settle(settlement)
-        self._ended = True
-        return durable
-
-    def _last(
-        self,
-        news: Sequence[clip.Event],
-        ending: str,
-        words: str = "",
-        booked: Write | None = None,
-    ) -> Settlement:
-        """The last settlement: `news` of the clips left, its last one for all the rest."""
-        generation, now = self._generation, self._house.clock.now()
-        left = generation.clip_ids[generation.delivered :]
-        generation.delivered += sum(isinstance(one, clip.Delivered) for one in news)
-        told = [*news, *[news[-1]] * (len(left) - len(news))] if news else []
-        self._count(news, ending)
-        reason = next((str(one.reason) for one in news if hasattr(one, "reason")), None)
-        outcome = generation.tried[-1][1] if generation.tried else None
-        status = outcome.status if isinstance(outcome, Answered) else None
-        end = GenerationEnd(ending, now, status, reason, words)
-
-        def last(tx: Connection) -> None:
-            if booked is not None:
-                booked(tx)
-            end_generation(tx, generation.id, end)
-
-        clips = list(zip(left, told, strict=False))
-        return Settlement(clips, now, words, first=self._opened(), last=last)
-
-    def _count(self, news: Sequence[clip.Event], ending: str) -> None:
-        generation, metrics = self._generation, self._house.metrics
-        if generation.delivered:
-            whole = generation.delivered == len(generation.clip_ids)
-            outcome = "delivered" if whole else "partial"
-        elif ending == "refused":
-            outcome = "refused"
-        else:
-            outcome = "unknown" if isinstance(news[-1], clip.Lost) else "failed"
-        seconds = self._house.clock.monotonic() - generation.started
-        metrics.generation_ended(generation.ask.model.name, outcome, seconds)
-        if self._listener.dropped:
-            metrics.listener_dropped()
-
-    def _answer(self, reply: Reply | errors.ProxyError) -> None:
-        if self.head.done():
-            return
-        if isinstance(reply, errors.ProxyError) and self._admitted:
-            headers = [(name.encode(), value.encode()) for name, value in reply.headers()]
-            reply = Reply(reply.status, headers, reply.body(), self._generation, reply.code)
-        self.head.set_result(reply)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -11,6 +12,7 @@ from proxy.core.catalog import Model
 from proxy.core.headers import UpstreamIds
 from proxy.core.pricing import Price
 from proxy.core.rotation import Outcome
+from proxy.flows.claim import Claim
 from proxy.store import generations
 
 Mode = Literal["chat", "video"]
@@ -31,9 +33,10 @@ class Ask:
 class Generation:
     """One paid request; its ids are minted before anything is sent (decision 3).
 
-    `gateways` is the order to try them in; `started` and `deadline` are monotonic seconds.
+    `gateways` is the order to try them in; `body_hash` says what is asked for, whatever its form,
+    and `claim` which earlier request it may repeat; `started` and `deadline` are monotonic seconds.
     `delivered` grows as clips are announced, `overhead_seconds` by what our own work keeps the
-    answer waiting.
+    answer waiting. `upstream_id` is what the vendor calls the job or clip.
     """
 
     id: str
@@ -45,8 +48,11 @@ class Generation:
     started: float
     deadline: float
     gateways: tuple[str, ...]
+    claim: Claim = field(default_factory=Claim)
+    body_hash: str = ""
     tried: list[tuple[str, Outcome]] = field(default_factory=list)
     upstream: UpstreamIds = field(default_factory=UpstreamIds)
+    upstream_id: str | None = None
     delivered: int = 0
     overhead_seconds: float = 0.0
 
@@ -65,6 +71,7 @@ class Generation:
         return generations.UpstreamIds(
             self.upstream.request_id or self.upstream.oneapi_request_id,
             self.upstream.origin_request_id,
+            self.upstream_id,
         )
 
     def take_clips(self, count: int) -> tuple[str, ...]:
@@ -75,15 +82,32 @@ class Generation:
 
     def headers(self) -> list[tuple[str, str]]:
         """The reply headers that tell a caller which request this was and where it went."""
-        named = [
-            ("x-clipmeter-generation", self.id),
-            ("x-clipmeter-clips", ",".join(self.clip_ids)),
-            ("x-clipmeter-gateway", self.gateway),
-            ("x-clipmeter-attempts", str(self.attempts)),
-            ("cache-status", "clipmeter; fwd=bypass"),
-        ]
-        if self.upstream.request_id:
-            named.append(("x-upstream-request-id", self.upstream.request_id))
-        if self.upstream.origin_request_id:
-            named.append(("x-upstream-origin-request-id", self.upstream.origin_request_id))
-        return named
+        ids = generations.UpstreamIds(
+            self.upstream.request_id, self.upstream.origin_request_id, self.upstream_id
+        )
+        where = (self.gateway, self.attempts)
+        return named(self.id, self.clip_ids, where, ids, self.claim.cache_status)
+
+
+def named(
+    generation_id: str,
+    clip_ids: Iterable[str],
+    where: tuple[str | None, int],
+    ids: generations.UpstreamIds,
+    cache_status: str,
+) -> list[tuple[str, str]]:
+    """The reply headers of any generation; `where` is its gateway and its number of attempts."""
+    gateway, attempts = where
+    optional = [
+        ("x-clipmeter-gateway", gateway),
+        ("x-clipmeter-attempts", str(attempts)),
+        ("cache-status", cache_status),
+        ("x-upstream-request-id", ids.request_id),
+        ("x-upstream-origin-request-id", ids.origin_request_id),
+        ("x-upstream-video-id", ids.id),
+    ]
+    return [
+        ("x-clipmeter-generation", generation_id),
+        ("x-clipmeter-clips", ",".join(clip_ids)),
+        *((name, value) for name, value in optional if value),
+    ]

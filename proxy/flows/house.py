@@ -22,6 +22,8 @@ from proxy.store.vault import Vault
 if TYPE_CHECKING:
     from proxy.flows.archive import Archive
     from proxy.flows.follow import Follower
+    from proxy.flows.paid import PaidRun
+    from proxy.flows.savings import Savings
     from proxy.flows.standing import Standings
 
 
@@ -43,8 +45,10 @@ class House:
 
     `mint` makes an id with a given prefix; `process_id` names this process in the database.
     `addresses` has each gateway by its name. `prices` is replaced as a whole when a price is added.
-    `draining` is set by shutdown. `standings`, `archive` and `follower` work with the house
-    themselves, so they are put in as soon as it stands.
+    `draining` is set by shutdown. `playback_keys` sign links to kept clips, the first of them, and
+    verify them, each. `runs` are the paid requests under way, by generation. `standings`,
+    `archive`, `follower` and `savings` work with the house themselves, so they are put in as soon
+    as it stands.
     """
 
     config: Config
@@ -63,6 +67,9 @@ class House:
     vault: Vault
     downloads: Downloads
     draining: bool = False
+    runs: dict[str, PaidRun] = field(default_factory=dict)
+    playback_keys: tuple[bytes, ...] = field(init=False, repr=False)
     standings: Standings = field(init=False)
     archive: Archive = field(init=False)
     follower: Follower = field(init=False)
+    savings: Savings = field(init=False)

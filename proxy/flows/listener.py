@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 KEEPALIVE = b": keepalive\n\n"
 """An SSE comment (WHATWG HTML, "Authoring notes"): no event, and no byte of the vendor's."""
@@ -61,11 +61,17 @@ class Listener:
         The reader gets its turn before more comes, but not longer than that: it is never waited
         for.
         """
-        self._add(chunk, between=between)
-        if self._bytes > YIELD_BYTES:
+        self.add(chunk, between=between)
+        if self.is_behind:
             await asyncio.sleep(0)
 
-    def _add(self, chunk: bytes, *, between: bool) -> None:
+    @property
+    def is_behind(self) -> bool:
+        """Whether the reader should be given its turn."""
+        return self._bytes > YIELD_BYTES
+
+    def add(self, chunk: bytes, *, between: bool) -> None:
+        """As `offer`, without a turn for the reader."""
         if self._ended or self.dropped or not chunk:
             return
         if self._bytes + len(chunk) > self.bytes_max and self._chunks:
@@ -73,6 +79,13 @@ class Listener:
             return
         self._chunks.append(chunk)
         self._bytes += len(chunk)
+        self._between = between
+        self._wake()
+
+    def catch_up(self, said: Iterable[bytes], *, between: bool) -> None:
+        """Add all that was said before this one came, whatever its size."""
+        self._chunks.extend(said)
+        self._bytes = sum(map(len, self._chunks))
         self._between = between
         self._wake()
 

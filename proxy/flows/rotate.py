@@ -26,7 +26,7 @@ from proxy.core.rotation import (
     next_step,
 )
 from proxy.core.wire import sound
-from proxy.flows.generation import Generation
+from proxy.flows.generation import Generation, Mode
 from proxy.flows.house import House
 from proxy.flows.settle import Write
 from proxy.logs import event
@@ -139,7 +139,7 @@ async def _attempt(
     house: House, generation: Generation, name: str, call: Call
 ) -> Answering | _Turned:
     began = house.clock.monotonic()
-    deadlines = within(house, generation.deadline - began)
+    deadlines = within(house, generation.deadline - began, generation.ask.mode)
     met = await house.gateways.open(house.addresses[name], call, deadlines=deadlines)
     answer, refusal, passed = None, None, None
     outcome: Outcome
@@ -162,13 +162,17 @@ async def _attempt(
     return _Turned(outcome, refusal, passed, generation.upstream)
 
 
-def within(house: House, seconds_left: float) -> Deadlines:
-    """The limits of one attempt, of which `seconds_left` is the last."""
+def within(house: House, seconds_left: float, mode: Mode = "chat") -> Deadlines:
+    """The limits of one attempt, of which `seconds_left` is the last.
+
+    A new job is answered at once, a chat request perhaps not before its clips are made.
+    """
     limits = house.config.limits
+    head = limits.submit_head_seconds_max if mode == "video" else limits.head_seconds_max
     return Deadlines(
         connect_seconds=limits.connect_seconds_max,
         write_seconds=limits.send_seconds_max,
-        head_seconds=limits.head_seconds_max,
+        head_seconds=head,
         stall_seconds=limits.stall_seconds_max,
         total_seconds=seconds_left,
     )
@@ -243,8 +247,10 @@ def account_trouble(generation: Generation, refusal: Refusal) -> errors.ProxyErr
     if refusal.kind not in {Kind.AUTH, Kind.GROUP, Kind.BALANCE}:
         return None
     event("vendor_account", generation=generation.id, reason=refusal.kind, words=refusal.message)
-    balance = refusal.kind is Kind.BALANCE
-    return errors.upstream_balance() if balance else errors.upstream_auth()
+    unsure_of = generation.id if maybe_bought(generation.tried) else ""
+    if refusal.kind is Kind.BALANCE:
+        return errors.upstream_balance(unsure_of)
+    return errors.upstream_auth(unsure_of)
 
 
 def _reply(generation: Generation, one: _Turned, *, bought: bool) -> Passed | errors.ProxyError:

@@ -33,7 +33,9 @@ class Settlement:
     """What is to be written in one transaction about clips of one generation.
 
     `first` and `last` are further writes of the same transaction: that the answer was opened, say,
-    and how its attempt ended. `words` are the vendor's own.
+    and how its attempt ended. `words` are the vendor's own. `then` is called in this process once
+    it is all durable, however late. `held` asks, in the same transaction, whether whoever settles
+    this still may; if not, nothing is written (R24).
     """
 
     clips: Sequence[tuple[str, clip.Event]]
@@ -41,9 +43,13 @@ class Settlement:
     words: str = ""
     first: Write | None = None
     last: Write | None = None
+    then: Callable[[], object] | None = None
+    held: Callable[[Connection], bool] | None = None
 
     def write(self, tx: Connection) -> list[Settled]:
         """Write it all; the changes that were new."""
+        if self.held is not None and not self.held(tx):
+            return []
         if self.first is not None:
             self.first(tx)
         settled = [self._one(tx, clip_id, news) for clip_id, news in self.clips]
@@ -132,6 +138,8 @@ class Settler:
                 await asyncio.sleep(RETRY_PAUSE_SECONDS)
             else:
                 self.count(settled)
+                if settlement.then is not None:
+                    settlement.then()
                 return
 
     def count(self, settled: Sequence[Settled]) -> None:

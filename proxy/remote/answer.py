@@ -102,6 +102,7 @@ class Answer:
     """
 
     __slots__ = (
+        "_ahead",
         "_deadline",
         "_response",
         "_stall_seconds",
@@ -117,6 +118,7 @@ class Answer:
         self.headers: tuple[tuple[bytes, bytes], ...] = tuple(response.raw_headers)
         self.framed = _is_framed(response)
         self.ending: Ending | None = None
+        self._ahead = b""
         self._response = response
         self._stall_seconds = stall_seconds
         self._deadline = deadline
@@ -125,12 +127,21 @@ class Answer:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            return ahead
         if self.ending is not None:
             raise StopAsyncIteration
         chunk = await self._read()
         if not chunk:
             raise StopAsyncIteration
         return chunk
+
+    async def peek(self, count: int) -> bytes:
+        """The first `count` bytes, fewer if there are no more; iterating gives them again."""
+        while len(self._ahead) < count and self.ending is None:
+            self._ahead += await self._read()
+        return self._ahead[:count]
 
     async def read_refusal_body(self, bytes_max: int) -> bytes:
         """The body of a refusal, cut after `bytes_max`; closes the answer.
@@ -152,6 +163,7 @@ class Answer:
 
         Nothing is awaited, so it can be called from anywhere.
         """
+        self._ahead = b""
         if self.ending is None:
             self.ending = Ending.CUT
             self._response.drop()

@@ -45,6 +45,8 @@ class Trouble(StrEnum):
     GARBLED = "garbled"
     REDIRECTED = "redirected"
     STATUS = "status"
+    GONE = "gone"
+    NOT_READY = "not_ready"
     ENCODED = "encoded"
     UNFRAMED = "unframed"
     TOO_LARGE = "too_large"
@@ -249,18 +251,22 @@ class Downloads:
             if response.status not in _REDIRECTS or location is None:
                 return response
             response.drop()
-            link = urljoin(str(target), location)
+            try:
+                link = urljoin(str(target), location)
+            except ValueError:  # half an IPv6 address, say
+                return NotFetched(Trouble.BLOCKED, Refused.MALFORMED.value)
         return NotFetched(Trouble.REDIRECTED, f"more than {REDIRECTS_MAX} redirects")
 
 
 def begin(answer: Answer, limits: Limits, reopen: Reopen | None = None) -> Download | NotFetched:
     """The body of `answer`, or what speaks against reading it; then `answer` is closed.
 
-    It must be a plain 200 that says where it ends, and no longer than `limits` allow. A gateway's
-    own `/content` is read by this as well; `reopen` takes up what broke off.
+    It must be a plain 200, or a 206 that nobody asked for and that has all of it, which says where
+    it ends, and no longer than `limits` allow. A gateway's own `/content` is read by this as well;
+    `reopen` takes up what broke off.
     """
     length = _length(answer)
-    if answer.status != 200:
+    if not _is_whole(answer, length):
         trouble = NotFetched(Trouble.STATUS, f"status {answer.status}", answer.status)
     elif not _is_plain(answer):
         trouble = NotFetched(Trouble.ENCODED, "an encoded body, which was not asked for", 200)
@@ -272,6 +278,15 @@ def begin(answer: Answer, limits: Limits, reopen: Reopen | None = None) -> Downl
         return Download(answer, limits, reopen)
     answer.close()
     return trouble
+
+
+def _is_whole(answer: Answer, length: int | None) -> bool:
+    """Whether the body is that of the clip from its first byte to its last."""
+    span = _RANGE.fullmatch(_header(answer, b"content-range") or "")
+    if answer.status != 206 or span is None:
+        return answer.status == 200
+    first, last, total = map(int, span.groups())
+    return (first, last + 1) == (0, total) and length in {None, total}
 
 
 def _header(answer: Answer, name: bytes) -> str | None:

@@ -8,17 +8,23 @@ answer of the name service that changes in between changes nothing.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
+
+NAMES_AT_ONCE_MAX: Final = 16
+"""As many names of clip hosts are looked for at once."""
 
 LINK_CHARS_MAX: Final = 8 * 2**10
 """The longest link that is looked at; signed ones have about a thousand characters."""
@@ -170,7 +176,7 @@ def connector(rules: Rules, resolver: AbstractResolver | None = None) -> aiohttp
         limit=0,
         force_close=True,
         use_dns_cache=False,
-        resolver=_Resolver(resolver or aiohttp.ThreadedResolver(), rules),
+        resolver=_Resolver(resolver or _Names(), rules),
         socket_factory=lambda address: _socket(address, rules),
     )
 
@@ -196,6 +202,39 @@ def _matches(host: str, pattern: str) -> bool:
     if pattern.startswith("*."):
         return host.endswith(pattern[1:]) and host != pattern[1:]
     return pattern in {"*", host}
+
+
+class _Names(AbstractResolver):
+    """Asks the system, in threads of its own.
+
+    A name that nobody answers for holds one up for half a minute. The event loop's own threads have
+    the gateways' names to find, for paid requests.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(NAMES_AT_ONCE_MAX, thread_name_prefix="clip-names")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        ask = partial(
+            socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        )
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class _Resolver(AbstractResolver):

@@ -17,6 +17,8 @@ from proxy.core.budget import Limits, OverLimit, Used
 from proxy.core.clip import State
 from proxy.core.ledger import Kind, entry_id
 from proxy.core.pricing import Price
+from proxy.core.replay import Earlier
+from proxy.store.earlier import find_earlier, remember
 from proxy.store.prepared import Prepared, together
 from proxy.store.tables import (
     ATTEMPTS,
@@ -42,6 +44,11 @@ class Admission:
     There are as many clips as `clip_ids`, each at `price`. `vendor_clips_in_flight` is the vendor
     account's limit; the tenant's own are read with the tenant. `mode` is "chat" or "video";
     `prompt` is kept for a video's own tenant, and may be missing.
+
+    It repeats an earlier request if its `idempotency_key`, which is good until `key_expires_at`,
+    names one; if it has no key, and is the `retry_count`th repeat that an SDK made by itself; or if
+    `reuse` says that any identical one will do, of those that were `reusable`. Bodies are compared
+    by `body_hash`.
     """
 
     generation_id: str
@@ -59,6 +66,16 @@ class Admission:
     gateway: str
     now: datetime
     prompt: str | None = None
+    idempotency_key: str | None = None
+    key_expires_at: datetime | None = None
+    retry_count: int = 0
+    reuse: bool = False
+    reusable: bool = False
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether an earlier request has to be looked for."""
+        return self.idempotency_key is not None or self.retry_count > 0 or self.reuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +90,8 @@ class Admitted:
 class KeyGone:
     """The key is revoked or expired, or its tenant disabled, whatever a cache still says."""
 
+
+Outcome = Admitted | Earlier | OverLimit | KeyGone
 
 _TENANT_FLIGHT: Final = FLIGHTS.alias("tenant_flight")
 _VENDOR_FLIGHT: Final = FLIGHTS.alias("vendor_flight")
@@ -142,13 +161,17 @@ _UNENDED: Final = dict.fromkeys(
         "completed_at",
         "finance_month",
         "deleted_at",
+        "replay_of",
         "settles",
     )
 )
 
 
-def admit(tx: Connection, ask: Admission) -> Admitted | OverLimit | KeyGone:
-    """Write the intent and its holds, or refuse; a refusal changes nothing."""
+def admit(tx: Connection, ask: Admission) -> Outcome:
+    """Write the intent and its holds, or refuse, or name the earlier request that this one repeats.
+
+    A refusal changes nothing; a repeat holds nothing, and is asked for before any limit is.
+    """
     month = budget.month_of(ask.now)
     minute = budget.minute_of(ask.now)
     keys = {"tenant_id": ask.tenant_id, "key_id": ask.key_id, "month": month}
@@ -159,6 +182,8 @@ def admit(tx: Connection, ask: Admission) -> Admitted | OverLimit | KeyGone:
     expired = expires_at is not None and expires_at <= ask.now
     if disabled_at is not None or revoked_at is not None or expired:
         return KeyGone()
+    if ask.may_repeat and (earlier := find_earlier(tx, ask)) is not None:
+        return earlier
     limits = Limits(row[3], row[4], row[5], row[6], ask.vendor_clips_in_flight)
     clips_month, micros_month, tenant_flight, vendor_flight, counted_minute, requests = row[7:]
     # A clock that another process has ahead of ours must not open a new minute twice.
@@ -172,6 +197,8 @@ def admit(tx: Connection, ask: Admission) -> Admitted | OverLimit | KeyGone:
         return refusal
     with together(tx):
         _insert(tx, ask, month)
+        if ask.may_repeat:
+            remember(tx, ask)
         _count(tx, ask, month, first_of_month=clips_month is None)
         if limits.requests_per_minute is not None:
             counted = {"of_minute": minute, "requests_so_far": requests_minute + 1}
@@ -197,6 +224,7 @@ def _insert(tx: Connection, ask: Admission, month: str) -> None:
         "clips": len(ask.clip_ids),
         "stream": ask.stream,
         "body_hash": ask.body_hash,
+        "like_hash": ask.body_hash if ask.reuse or ask.reusable else None,
         "prompt": ask.prompt,
         "process_id": ask.process_id,
         "gateway": None,

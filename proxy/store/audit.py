@@ -151,6 +151,27 @@ _CHECKS: Final[tuple[tuple[str, str, TextClause | Select[tuple[str]]], ...]] = (
             ORDER BY c.id LIMIT :most
         """),  # noqa: S608
     ),
+    (
+        "replayed_clip_costs_nothing",
+        "the clip was given again, and has an entry of its own",
+        text("""
+            SELECT DISTINCT c.id FROM clips c JOIN entries e ON e.clip_id = c.id
+            WHERE c.state = 'replayed' ORDER BY c.id LIMIT :most
+        """),
+    ),
+    (
+        "replayed_clip_gives_another_again",
+        "the clip names no delivered clip of its tenant, model and price, or was not born so",
+        text("""
+            SELECT c.id FROM clips c
+            LEFT JOIN clips f ON f.id = c.replay_of AND f.tenant_id = c.tenant_id
+                  AND f.model = c.model AND f.price_micros = c.price_micros
+                  AND f.state = 'delivered'
+            WHERE (c.state = 'replayed' AND (f.id IS NULL OR c.completed_at <> c.accepted_at))
+               OR (c.state <> 'replayed' AND c.replay_of IS NOT NULL)
+            ORDER BY c.id LIMIT :most
+        """),
+    ),
     ("clip_stands_in_its_months", "the clip's state, times and months do not agree", _ENDS),
     ("entry_stands_in_its_month", "the entry's time and month are not its clip's", _BOOKINGS),
     (
@@ -191,6 +212,26 @@ _CHECKS: Final[tuple[tuple[str, str, TextClause | Select[tuple[str]]], ...]] = (
             HAVING COUNT(a.number) <> g.attempts OR MIN(a.number) <> 1
                 OR MAX(a.number) <> g.attempts
             ORDER BY g.id LIMIT :most
+        """),
+    ),
+    (
+        "replay_is_of_replayed_clips",
+        "the generation was bought and given again at once, or neither",
+        text("""
+            SELECT DISTINCT g.id FROM generations g JOIN clips c ON c.generation_id = g.id
+            WHERE (g.attempts = 0) <> (c.state = 'replayed')
+               OR (g.attempts = 0) <> (COALESCE(g.ending, '') = 'replayed')
+            ORDER BY g.id LIMIT :most
+        """),
+    ),
+    (
+        "key_names_its_generation",
+        "an idempotency key names no generation of its tenant, or one with another body",
+        text("""
+            SELECT k.generation_id FROM idempotency_keys k
+            LEFT JOIN generations g ON g.id = k.generation_id AND g.tenant_id = k.tenant_id
+                  AND g.mode = k.mode AND g.body_hash = k.body_hash
+            WHERE g.id IS NULL ORDER BY k.generation_id LIMIT :most
         """),
     ),
     (
@@ -246,6 +287,68 @@ _CHECKS: Final[tuple[tuple[str, str, TextClause | Select[tuple[str]]], ...]] = (
         text("""
             SELECT t.id FROM tenants t LEFT JOIN minutes m ON m.tenant_id = t.id
             WHERE m.tenant_id IS NULL ORDER BY t.id LIMIT :most
+        """),
+    ),
+    (
+        "job_ends_with_its_clip",
+        "the job is of no clip, or is followed though its clip has ended",
+        text("""
+            SELECT j.clip_id FROM jobs j LEFT JOIN clips c ON c.id = j.clip_id
+            WHERE c.id IS NULL OR (j.ended_at IS NULL AND c.completed_at IS NOT NULL)
+            ORDER BY j.clip_id LIMIT :most
+        """),
+    ),
+    (
+        "job_is_followed_while_it_runs",
+        "the vendor may be rendering the clip, and nobody asks about it any more",
+        text(f"""
+            SELECT j.clip_id FROM jobs j JOIN clips c ON c.id = j.clip_id
+            WHERE j.ended_at IS NOT NULL AND c.state IN ({_states(OPEN)})
+            ORDER BY j.clip_id LIMIT :most
+        """),  # noqa: S608
+    ),
+    (
+        "delivered_clip_has_its_keeping",
+        "the clip was delivered, and nothing says what becomes of its bytes",
+        text("""
+            SELECT c.id FROM clips c LEFT JOIN keepings k ON k.clip_id = c.id
+            WHERE c.state = 'delivered' AND k.clip_id IS NULL ORDER BY c.id LIMIT :most
+        """),
+    ),
+    (
+        "keeping_is_of_a_delivered_clip",
+        "bytes are awaited or kept of a clip that was not delivered",
+        text("""
+            SELECT k.clip_id FROM keepings k LEFT JOIN clips c ON c.id = k.clip_id
+            WHERE c.id IS NULL OR c.state <> 'delivered' ORDER BY k.clip_id LIMIT :most
+        """),
+    ),
+    (
+        "kept_bytes_are_known",
+        "the bytes are in no state, or kept without digest, size or time, or fetched without need",
+        text("""
+            SELECT clip_id FROM keepings
+            WHERE state NOT IN ('waiting', 'kept', 'lost', 'evicted', 'deleted')
+               OR (state = 'kept' AND (COALESCE(sha256, '') = '' OR COALESCE(size_bytes, 0) <= 0
+                                       OR kept_at IS NULL))
+               OR (state <> 'waiting' AND owner IS NOT NULL)
+            ORDER BY clip_id LIMIT :most
+        """),
+    ),
+    (
+        "deleted_clip_is_forgotten",
+        "the clip's deletion, its end, its bytes and its prompt do not agree",
+        text("""
+            SELECT c.id FROM clips c
+            JOIN generations g ON g.id = c.generation_id
+            LEFT JOIN keepings k ON k.clip_id = c.id
+            WHERE (c.deleted_at IS NULL AND k.state = 'deleted')
+               OR (c.deleted_at IS NOT NULL
+                   AND (c.completed_at IS NULL OR k.state <> 'deleted'
+                        OR (g.prompt IS NOT NULL AND NOT EXISTS (
+                            SELECT 1 FROM clips o
+                            WHERE o.generation_id = g.id AND o.deleted_at IS NULL))))
+            ORDER BY c.id LIMIT :most
         """),
     ),
 )

@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from proxy.store.kept import Kept, Stored, VaultUnavailable, check_clip_id, read_key
+from proxy.store.kept import MARK, Kept, Stored, VaultUnavailable, check_clip_id, read_key
 
 if TYPE_CHECKING:
     from obstore import SignCapableStore
@@ -66,7 +66,7 @@ class Bucket:
 
     async def send(self, kept: Kept, path: Path) -> None:
         """Put the file at `path` there."""
-        with self._trouble():
+        with self._trouble(), self._nothing_there():
             await self._obstore.put_async(
                 self._store,
                 kept.key,
@@ -79,6 +79,21 @@ class Bucket:
                 chunk_size=_SEND_BYTES,
                 max_concurrency=_SENDS_AT_ONCE,
             )
+
+    async def mark(self) -> str | None:
+        """The mark that stands beside the clips, if any does."""
+        with self._trouble():
+            try:
+                found = await self._obstore.get_async(self._store, MARK)
+                data = await found.bytes_async()
+            except FileNotFoundError:
+                return None
+        return bytes(data).decode("utf-8", "replace").strip()
+
+    async def set_mark(self, mark: str) -> None:
+        """Put `mark` there."""
+        with self._trouble(), self._nothing_there():
+            await self._obstore.put_async(self._store, MARK, mark.encode())
 
     async def chunks(self, kept: Kept) -> AsyncGenerator[bytes, None]:
         """The bytes that stand under its name, unchecked. Raises `FileNotFoundError`."""
@@ -120,6 +135,14 @@ class Bucket:
         store = cast("SignCapableStore", self._store)
         with self._trouble():
             return await self._obstore.sign_async(store, "GET", kept.key, lasts)
+
+    @contextmanager
+    def _nothing_there(self) -> Iterator[None]:
+        """Whatever is put somewhere is not missed there; it is the bucket that is."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise VaultUnavailable("there is no such bucket") from error
 
     @contextmanager
     def _trouble(self) -> Iterator[None]:

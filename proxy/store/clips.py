@@ -14,6 +14,7 @@ from proxy.core.budget import month_of
 from proxy.core.clip import Impossible, State
 from proxy.core.ledger import Kind, entry_id
 from proxy.store.admission import ADD_TO_BUDGET, ADD_TO_FLIGHTS, INSERT_ENTRY
+from proxy.store.jobs import end_job
 from proxy.store.keepings import expect
 from proxy.store.prepared import Prepared, set_to, together
 from proxy.store.tables import CLIPS, TENANTS, VENDOR_TEXT_LENGTH_MAX
@@ -127,7 +128,8 @@ def settle(
 ) -> Settled:
     """Let `event` happen to the clip, and book what follows; again and again changes nothing.
 
-    `words` are the vendor's own. Raises `KeyError` for a clip that was never admitted.
+    A clip's job ends with it, and what is delivered is to be fetched. `words` are the vendor's own.
+    Raises `KeyError` for a clip that was never admitted.
     """
     row = _LOOK.one(tx, {"clip_id": clip_id})
     if row is None:
@@ -148,6 +150,7 @@ def settle(
             ADD_TO_FLIGHTS.run(tx, {"of_tenant": stands.tenant_id, "more_clips": in_flight})
         if after in SETTLED_AS:
             _book(tx, clip_id, stands, SETTLED_AS[after], now)
+            end_job(tx, clip_id, now)
         if after is State.DELIVERED:
             expect(tx, clip_id, now)
     charged = stands.price_micros if after is State.DELIVERED else 0

@@ -1,23 +1,23 @@
 """Which clips leave the vault: those past their time, then those unused longest, until it fits.
 
 Eviction takes names away, never bytes from under a reader: whoever has a clip open reads on.
+Pictures go with their clip and are not counted; all of them together are small beside it.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from proxy.store.kept import Stored
+from proxy.store.keepings import KeptRow
 
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
     """How long and how much is kept.
 
-    What was stored before `expired_before` goes; for room nothing goes that was stored at or after
+    What was kept before `expired_before` goes; for room nothing goes that was kept at or after
     `spared_from`.
     """
 
@@ -26,33 +26,24 @@ class Keeping:
     bytes_max: int
 
 
-def victims(
-    stored: Iterable[Stored], keeping: Keeping, used: Mapping[str, datetime]
-) -> tuple[str, ...]:
-    """The clips to delete, each with all that is kept of it, in the order in which they go.
+def victims(kept: Iterable[KeptRow], keeping: Keeping) -> tuple[str, ...]:
+    """The clips to evict, in the order in which they go.
 
-    `used` says when a clip was last asked for; one that it does not name was used when it was
-    stored.
+    A clip that nobody asked for was last used when it was kept.
     """
-    since: dict[str, datetime] = {}
-    sizes: defaultdict[str, int] = defaultdict(int)
-    for each in stored:
-        clip_id = each.kept.clip_id
-        since[clip_id] = min(each.modified, since.get(clip_id, each.modified))
-        sizes[clip_id] += each.kept.size_bytes
-    expired = [clip_id for clip_id, at in since.items() if at < keeping.expired_before]
-    leaving = sorted(expired, key=lambda clip_id: (since[clip_id], clip_id))
-    left = sum(sizes.values()) - sum(sizes[clip_id] for clip_id in leaving)
-    others = (
-        clip_id
-        for clip_id, at in since.items()
-        if keeping.expired_before <= at < keeping.spared_from
-    )
-    for clip_id in sorted(
-        others, key=lambda each: (max(used.get(each, since[each]), since[each]), each)
-    ):
+    rows = sorted(kept, key=lambda row: (row.kept_at, row.clip_id))
+    expired = [row for row in rows if row.kept_at < keeping.expired_before]
+    others = rows[len(expired) :]
+    left = sum(row.size_bytes for row in others)
+    leaving = [row.clip_id for row in expired]
+    spare = (row for row in others if row.kept_at < keeping.spared_from)
+    for row in sorted(spare, key=lambda row: (_used_at(row), row.clip_id)):
         if left <= keeping.bytes_max:
             break
-        leaving.append(clip_id)
-        left -= sizes[clip_id]
+        leaving.append(row.clip_id)
+        left -= row.size_bytes
     return tuple(leaving)
+
+
+def _used_at(row: KeptRow) -> datetime:
+    return row.kept_at if row.used_at is None else max(row.used_at, row.kept_at)

@@ -23,6 +23,7 @@ from typing import Final
 
 from proxy.store.held import Mark, mark_of
 from proxy.store.kept import (
+    MARK,
     Absence,
     Kept,
     Stored,
@@ -68,10 +69,15 @@ class Folder:
         except OSError as error:
             raise VaultUnavailable(f"cannot use {root}: {error.strerror}") from error
 
+    def short_bytes(self, size_bytes: int) -> int:
+        """How many bytes would have to go before `size_bytes` can come. Raises `OSError`."""
+        usage = shutil.disk_usage(self._incoming)
+        free_min = min(self._free_bytes_min, usage.total // 10)
+        return max(0, free_min + size_bytes - usage.free)
+
     def begin(self, size_bytes: int) -> Part:
         """A new file for some `size_bytes`. Raises `OSError`, ENOSPC if too little is free."""
-        usage = shutil.disk_usage(self._incoming)
-        if usage.free - size_bytes < min(self._free_bytes_min, usage.total // 10):
+        if self.short_bytes(size_bytes):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         for _ in range(_TRIES):
             descriptor, path = tempfile.mkstemp(_PART, dir=self._incoming)
@@ -157,6 +163,22 @@ class Folder:
             (self._clips / each.kept.key).unlink(missing_ok=True)
             left -= each.kept.size_bytes
             self._remove_if_empty(self._clips / each.kept.clip_id)
+
+    def mark(self) -> str | None:
+        """The mark that stands among the clips, if any does. Raises `OSError`."""
+        try:
+            return (self._clips / MARK).read_text("utf-8", "replace").strip()
+        except FileNotFoundError:
+            return None
+
+    def set_mark(self, mark: str) -> None:
+        """Put `mark` there. Raises `OSError`."""
+        part = self.begin(len(mark))
+        try:
+            part.write(mark.encode())
+            part.place(lambda path: self._move(path, self._clips / MARK))
+        finally:
+            part.drop()
 
     def sweep(self) -> int:
         """Remove what processes that died left on its way in; how many. Raises `OSError`."""

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+
 from sqlalchemy import Connection, and_, func, or_, select
 
 from proxy.store.tables import BUDGETS, CLIPS, TENANTS
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a clip that nobody found may have cost us, at list price, and whose it was."""
+
+    generation_id: str
+    tenant: str
+    model: str
+    list_micros: int
 
 
 def unfinished_by_model(tx: Connection) -> dict[str, int]:
@@ -15,6 +28,19 @@ def unfinished_by_model(tx: Connection) -> dict[str, int]:
         .group_by(CLIPS.c.model)
     )
     return {model: int(count) for model, count in rows}
+
+
+def losses_of(tx: Connection, clip_ids: Collection[str]) -> dict[str, Loss]:
+    """What each of `clip_ids` may have cost, the oldest first."""
+    rows = tx.execute(
+        select(
+            CLIPS.c.id, CLIPS.c.generation_id, TENANTS.c.name, CLIPS.c.model, CLIPS.c.list_micros
+        )
+        .join(TENANTS, TENANTS.c.id == CLIPS.c.tenant_id)
+        .where(CLIPS.c.id.in_(sorted(clip_ids)))
+        .order_by(CLIPS.c.accepted_at, CLIPS.c.id)
+    )
+    return {clip_id: Loss(*rest) for clip_id, *rest in rows}
 
 
 def budgets_used(tx: Connection, month: str) -> dict[str, float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, exists, select, update
+from sqlalchemy import Connection, Integer, bindparam, exists, func, select, update
 
 from proxy.core import clip
 from proxy.core.clip import State
@@ -146,7 +146,10 @@ _OPEN_CLIPS: Final = Prepared(
 _END_GENERATION: Final = Prepared(
     update(GENERATIONS)
     .where(GENERATIONS.c.id == bindparam("of_generation"), GENERATIONS.c.ended_at.is_(None))
-    .values(set_to("ended_at", "ending", "status", "reason", "vendor_text"))
+    .values(
+        set_to("ended_at", "ending", "reason", "vendor_text")
+        | {"status": func.coalesce(bindparam("new_status", type_=Integer), GENERATIONS.c.status)}
+    )
 )
 
 
@@ -198,7 +201,10 @@ def record_opened(
 
 
 def end_generation(tx: Connection, generation_id: str, end: GenerationEnd) -> None:
-    """Write down how the generation ended; the first end stands."""
+    """Write down how the generation ended; the first end stands, and so does an opening's status.
+
+    The status of an end without one is that of the answer that opened it, if any did.
+    """
     values = {
         "of_generation": generation_id,
         "new_ended_at": end.now,
@@ -240,21 +246,12 @@ def orphans(tx: Connection, dead_before: datetime, own_process_id: str) -> list[
     alive = exists().where(
         PROCESSES.c.id == GENERATIONS.c.process_id, PROCESSES.c.seen_at >= dead_before
     )
-    open_clip = exists().where(
-        CLIPS.c.generation_id == GENERATIONS.c.id,
-        CLIPS.c.completed_at.is_(None),
-        CLIPS.c.state.in_(sorted(clip.OPEN)),
-        ~followed,
+    left_open = select(CLIPS.c.generation_id).where(
+        CLIPS.c.completed_at.is_(None), CLIPS.c.state.in_(sorted(clip.OPEN)), ~followed
     )
-    unsettled = select(CLIPS.c.generation_id).where(CLIPS.c.completed_at.is_(None))
     rows = tx.execute(
         select(*_COLUMNS)
-        .where(
-            GENERATIONS.c.id.in_(unsettled),
-            GENERATIONS.c.process_id != own_process_id,
-            ~alive,
-            open_clip,
-        )
+        .where(GENERATIONS.c.id.in_(left_open), GENERATIONS.c.process_id != own_process_id, ~alive)
         .order_by(GENERATIONS.c.accepted_at, GENERATIONS.c.id)
         .limit(ORPHANS_MAX)
     )

@@ -69,6 +69,12 @@ class Incoming:
             self._kept = kept
             self._tell()
 
+    async def ended(self) -> bool:
+        """Wait until nothing more comes; whether it was kept."""
+        while self._kept is None:
+            await self._news.wait()
+        return self._kept
+
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
         """The bytes from `start` up to `stop`, or to the end, as they come in.
 

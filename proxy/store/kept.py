@@ -17,6 +17,9 @@ from typing import Final, Protocol
 HEAD_BYTES: Final = 12
 """As many first bytes as `looks_right` wants to see."""
 
+MARK: Final = "clipmeter-vault"
+"""Where a vault has its mark, by which its installation knows it; no clip has such a name."""
+
 _NAME: Final = re.compile(r"(?P<kind>[a-z]+)-(?P<sha>[0-9a-f]{64})\.(?P<suffix>[a-z0-9]+)")
 _CLIP_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SHA: Final = re.compile(r"[0-9a-f]{64}")

@@ -35,6 +35,7 @@ _MEASURES: Final = (
     _count(State.WRITTEN_OFF),
     _count(State.REPLAYED),
     func.coalesce(func.sum(ENTRIES.c.amount_micros), 0),
+    func.sum(case((CLIPS.c.state == State.REPLAYED.value, CLIPS.c.price_micros), else_=0)),
 )
 """In the order of `Tally`."""
 

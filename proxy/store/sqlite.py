@@ -65,6 +65,9 @@ class Sqlite:
         driver.execute("PRAGMA journal_mode = WAL")
         driver.execute(f"PRAGMA synchronous = {self._synchronous}")
         driver.execute(f"PRAGMA journal_size_limit = {self._bounds.wal_bytes_max}")
+        # What undoes one write of a batch would else be a file as soon as it is 64 KiB, and the
+        # disk that takes temporary files may be full, or not be there to be written at all.
+        driver.execute("PRAGMA temp_store = MEMORY")
         mode = driver.execute("PRAGMA journal_mode").fetchone()[0]
         synchronous = driver.execute("PRAGMA synchronous").fetchone()[0]
         if mode != "wal" or synchronous not in _DURABLE:

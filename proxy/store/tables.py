@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Final
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, LargeBinary, TextClause, text
 from sqlmodel import Field, SQLModel
 
 from proxy.store.moments import Moment
@@ -18,6 +18,11 @@ from proxy.store.moments import Moment
 VENDOR_TEXT_LENGTH_MAX: Final = 2_000
 VENDOR_SCOPE: Final = "vendor"
 """The row of `flights` that counts every tenant's clips."""
+
+
+def _partial(name: str, condition: TextClause, *columns: str) -> Index:
+    """An index of those rows alone for which `condition` is so."""
+    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
 
 
 class Tenant(SQLModel, table=True):
@@ -72,9 +77,26 @@ class PriceRow(SQLModel, table=True):
 
 
 class Generation(SQLModel, table=True):
-    """One paid request: what was asked, where it went, how it ended."""
+    """One paid request: what was asked, where it went, how it ended.
+
+    `like_hash` is `body_hash` where any later request may have its answer, else null. One without
+    attempts is an answer given again, "replayed", which bought nothing.
+    """
 
     __tablename__ = "generations"
+    __table_args__ = (
+        # In the order of time, which costs next to nothing: a digest's place is a new page each.
+        _partial(
+            "generations_recent", text("attempts > 0"), "tenant_id", "accepted_at", "body_hash"
+        ),
+        _partial(
+            "generations_alike",
+            text("like_hash IS NOT NULL"),
+            "tenant_id",
+            "like_hash",
+            "accepted_at",
+        ),
+    )
 
     id: str = Field(primary_key=True)
     tenant_id: str = Field(foreign_key="tenants.id")
@@ -85,6 +107,7 @@ class Generation(SQLModel, table=True):
     clips: int
     stream: bool
     body_hash: str
+    like_hash: str | None = None
     prompt: str | None = None
     accepted_at: datetime = Field(sa_type=Moment)
     month: str
@@ -105,28 +128,18 @@ class Clip(SQLModel, table=True):
     """The unit rendered and billed; its price is frozen when it is accepted.
 
     `month` is the budget's, of acceptance; `finance_month` that of the end, null until then.
+    `replay_of` names the delivered clip that a replayed one gives again.
     """
 
     __tablename__ = "clips"
     __table_args__ = (
         Index("clips_position", "generation_id", "position", unique=True),
-        Index("clips_listing", "tenant_id", "accepted_at", "id"),
-        Index(
-            "clips_unsettled",
-            "month",
-            "accepted_at",
-            sqlite_where=text("completed_at IS NULL"),
-            postgresql_where=text("completed_at IS NULL"),
-        ),
-        Index(
-            "clips_finance",
-            "finance_month",
-            "tenant_id",
-            sqlite_where=text("finance_month IS NOT NULL"),
-            postgresql_where=text("finance_month IS NOT NULL"),
-        ),
+        _partial("clips_listing", text("replay_of IS NULL"), "tenant_id", "accepted_at", "id"),
+        _partial("clips_unsettled", text("completed_at IS NULL"), "month", "accepted_at"),
+        _partial("clips_finance", text("finance_month IS NOT NULL"), "finance_month", "tenant_id"),
         CheckConstraint("price_micros >= 0", name="clips_price_not_negative"),
         CheckConstraint("list_micros >= 0", name="clips_list_not_negative"),
+        CheckConstraint("(state = 'replayed') = (replay_of IS NOT NULL)", name="clips_replay_of"),
     )
 
     id: str = Field(primary_key=True)
@@ -146,6 +159,56 @@ class Clip(SQLModel, table=True):
     url: str | None = None
     vendor_text: str | None = None
     deleted_at: datetime | None = Field(default=None, sa_type=Moment)
+    replay_of: str | None = Field(default=None, foreign_key="clips.id")
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """What a caller calls a purchase: the generation that the same name means again."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (
+        Index("idempotency_keys_generation", "generation_id"),
+        Index("idempotency_keys_expiry", "expires_at"),
+    )
+
+    tenant_id: str = Field(primary_key=True, foreign_key="tenants.id")
+    mode: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    generation_id: str = Field(foreign_key="generations.id")
+    body_hash: str
+    created_at: datetime = Field(sa_type=Moment)
+    expires_at: datetime = Field(sa_type=Moment)
+
+
+class Answer(SQLModel, table=True):
+    """What a generation's caller was answered; its bytes stand last, where nobody reads past them.
+
+    `headers` are pairs of texts; `size_bytes` counts them and the body.
+    """
+
+    __tablename__ = "answers"
+    __table_args__ = (
+        Index("answers_expiry", "expires_at"),
+        Index("answers_age", "stored_at", "size_bytes"),
+    )
+
+    generation_id: str = Field(primary_key=True, foreign_key="generations.id")
+    status: int
+    size_bytes: int = Field(sa_type=BigInteger)
+    stored_at: datetime = Field(sa_type=Moment)
+    expires_at: datetime = Field(sa_type=Moment)
+    headers: list[list[str]] = Field(sa_type=JSON)
+    body: bytes = Field(sa_type=LargeBinary)
+
+
+class Join(SQLModel, table=True):
+    """An SDK's repeat of a request, by its count of tries: one count joins a generation once."""
+
+    __tablename__ = "joins"
+
+    generation_id: str = Field(primary_key=True, foreign_key="generations.id")
+    retry_count: int = Field(primary_key=True)
+    joined_at: datetime = Field(sa_type=Moment)
 
 
 class Job(SQLModel, table=True):
@@ -157,12 +220,7 @@ class Job(SQLModel, table=True):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index(
-            "jobs_unfinished",
-            "owner",
-            sqlite_where=text("ended_at IS NULL"),
-            postgresql_where=text("ended_at IS NULL"),
-        ),
+        _partial("jobs_unfinished", text("ended_at IS NULL"), "owner"),
         CheckConstraint("percent BETWEEN 0 AND 100", name="jobs_percent"),
     )
 
@@ -185,23 +243,15 @@ class Keeping(SQLModel, table=True):
 
     __tablename__ = "keepings"
     __table_args__ = (
-        Index(
-            "keepings_waiting",
-            "next_try_at",
-            sqlite_where=text("state = 'waiting'"),
-            postgresql_where=text("state = 'waiting'"),
-        ),
-        Index(
-            "keepings_kept",
-            "kept_at",
-            sqlite_where=text("state = 'kept'"),
-            postgresql_where=text("state = 'kept'"),
-        ),
+        _partial("keepings_waiting", text("state = 'waiting'"), "next_try_at"),
+        _partial("keepings_kept", text("state = 'kept'"), "kept_at"),
         CheckConstraint(
             "state IN ('waiting', 'kept', 'lost', 'evicted', 'deleted')", name="keepings_state"
         ),
         CheckConstraint(
-            "state <> 'kept' OR (sha256 IS NOT NULL AND size_bytes > 0 AND kept_at IS NOT NULL)",
+            # A check that is null would pass.
+            "state <> 'kept' OR (sha256 IS NOT NULL AND COALESCE(size_bytes, 0) > 0"
+            " AND kept_at IS NOT NULL)",
             name="keepings_kept_is_known",
         ),
     )
@@ -225,12 +275,7 @@ class Attempt(SQLModel, table=True):
 
     __tablename__ = "attempts"
     __table_args__ = (
-        Index(
-            "attempts_exposed",
-            "generation_id",
-            sqlite_where=text("exposure_micros > 0"),
-            postgresql_where=text("exposure_micros > 0"),
-        ),
+        _partial("attempts_exposed", text("exposure_micros > 0"), "generation_id"),
         CheckConstraint("exposure_micros >= 0", name="attempts_not_negative"),
     )
 
@@ -333,6 +378,9 @@ KEYS: Final = METADATA.tables["keys"]
 PRICES: Final = METADATA.tables["prices"]
 GENERATIONS: Final = METADATA.tables["generations"]
 CLIPS: Final = METADATA.tables["clips"]
+IDEMPOTENCY_KEYS: Final = METADATA.tables["idempotency_keys"]
+ANSWERS: Final = METADATA.tables["answers"]
+JOINS: Final = METADATA.tables["joins"]
 JOBS: Final = METADATA.tables["jobs"]
 KEEPINGS: Final = METADATA.tables["keepings"]
 ATTEMPTS: Final = METADATA.tables["attempts"]

@@ -100,6 +100,14 @@ def find_tenant(tx: Connection, name: str) -> TenantRow | None:
     return None if row is None else _tenant(row)
 
 
+def is_let_in(tx: Connection, tenant_id: str) -> bool:
+    """Whether there is a tenant with this id, and it is not disabled."""
+    found = tx.execute(
+        select(TENANTS.c.id).where(TENANTS.c.id == tenant_id, TENANTS.c.disabled_at.is_(None))
+    )
+    return found.first() is not None
+
+
 def list_tenants(tx: Connection) -> list[TenantRow]:
     """Every tenant, disabled ones too, by name."""
     rows = tx.execute(select(*_COLUMNS).order_by(TENANTS.c.name))

@@ -87,6 +87,24 @@ class _Sent:
         return self.chunks
 
 
+def folder_of(url: str | None, data_dir: Path) -> Path:
+    """The folder on this machine that a vault at `url` uses: for its clips, or a bucket's copies.
+
+    Raises `ValueError` for a `file:` address with a host.
+    """
+    parts = urlsplit(url or "")
+    if parts.scheme == "file" and parts.netloc:
+        raise ValueError("the vault's folder is written as file:///folder")
+    if url is None:
+        return data_dir / "vault"
+    return Path(unquote(parts.path)) if is_folder(url) else data_dir / "near"
+
+
+def is_folder(url: str | None) -> bool:
+    """Whether a vault at `url` is a folder, and not a bucket."""
+    return url is None or urlsplit(url).scheme == "file"
+
+
 class Vault:
     """Every method that waits raises `VaultUnavailable` when the disk or the bucket fails."""
 
@@ -106,13 +124,9 @@ class Vault:
         Without one it is `data_dir/vault`. Raises `ValueError` for a `file:` address with a host.
         """
         bounds = bounds or VaultBounds()
-        parts = urlsplit(url or "")
-        if parts.scheme == "file" and parts.netloc:
-            raise ValueError("the vault's folder is written as file:///folder")
-        if url is None or parts.scheme == "file":
-            root = data_dir / "vault" if url is None else Path(unquote(parts.path))
-            return cls(Folder(root, bounds.free_bytes_min), None, bounds)
-        return cls(Folder(data_dir / "near", bounds.free_bytes_min), Bucket(url), bounds)
+        folder = Folder(folder_of(url, data_dir), bounds.free_bytes_min)
+        bucket = None if url is None or is_folder(url) else Bucket(url)
+        return cls(folder, bucket, bounds)
 
     async def put(self, clip_id: str, source: Source, *, kind: Kind = Kind.CLIP) -> Kept | Rejected:
         """Keep the bytes of `source` durably: all of them, or nothing.
@@ -203,6 +217,25 @@ class Vault:
         What it leads to is not checked on the way: call `reader` before, once in a while.
         """
         return None if self._bucket is None else await self._bucket.signed_url(kept, lasts)
+
+    async def short_bytes(self) -> int:
+        """How many bytes would have to go before a clip of any size can come; a bucket has room."""
+        if self._bucket is not None:
+            return 0
+        return await self._run(self._folder.short_bytes, self._bounds.clip_bytes_max)
+
+    async def mark(self) -> str | None:
+        """What tells this vault from another one, if it was ever given anything."""
+        if self._bucket is not None:
+            return await self._bucket.mark()
+        return await self._run(self._folder.mark)
+
+    async def set_mark(self, mark: str) -> None:
+        """Give it `mark`, a few letters, in place of any other."""
+        if self._bucket is not None:
+            await self._bucket.set_mark(mark)
+        else:
+            await self._run(self._folder.set_mark, mark)
 
     async def sweep(self) -> int:
         """Remove what died with the process that put it, and copies of what a bucket no longer has.

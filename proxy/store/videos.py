@@ -11,11 +11,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, delete, exists, literal, select, tuple_, update
 
 from proxy.core import clip
 from proxy.core.clip import State
-from proxy.store.tables import CLIPS, GENERATIONS, JOBS, KEEPINGS
+from proxy.store.tables import ANSWERS, CLIPS, GENERATIONS, JOBS, KEEPINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,12 @@ _SELECT: Final = (
     .join(GENERATIONS, GENERATIONS.c.id == CLIPS.c.generation_id)
     .outerjoin(JOBS, JOBS.c.clip_id == CLIPS.c.id)
     .outerjoin(KEEPINGS, KEEPINGS.c.clip_id == CLIPS.c.id)
+    .where(CLIPS.c.replay_of.is_(None))  # who is given a clip again knows it by its first name
 )
+
+
+_PLACE: Final = (CLIPS.c.accepted_at, CLIPS.c.id)
+"""Where a clip stands in its tenant's list."""
 
 
 def find_video(tx: Connection, tenant_id: str, clip_id: str) -> VideoRow | None:
@@ -112,24 +117,24 @@ def list_videos(
     query = _SELECT.where(CLIPS.c.tenant_id == tenant_id, CLIPS.c.deleted_at.is_(None))
     if after is not None:
         at = tx.execute(
-            select(CLIPS.c.accepted_at).where(CLIPS.c.id == after, CLIPS.c.tenant_id == tenant_id)
+            select(CLIPS.c.accepted_at).where(
+                CLIPS.c.id == after, CLIPS.c.tenant_id == tenant_id, CLIPS.c.replay_of.is_(None)
+            )
         ).scalar()
         if at is None:
             return None
-        if newest_first:
-            beyond, tie = CLIPS.c.accepted_at < at, CLIPS.c.id < after
-        else:
-            beyond, tie = CLIPS.c.accepted_at > at, CLIPS.c.id > after
-        query = query.where(or_(beyond, and_(CLIPS.c.accepted_at == at, tie)))
-    order = (CLIPS.c.accepted_at, CLIPS.c.id)
-    query = query.order_by(*(each.desc() if newest_first else each for each in order))
+        # One comparison of pairs: for two that are joined by OR no database would skip to the page.
+        place, end = tuple_(*_PLACE), tuple_(literal(at, CLIPS.c.accepted_at.type), after)
+        query = query.where(place < end if newest_first else place > end)
+    query = query.order_by(*(each.desc() if newest_first else each for each in _PLACE))
     return [_video(row) for row in tx.execute(query.limit(limit))]
 
 
 def delete_video(tx: Connection, tenant_id: str, clip_id: str, now: datetime) -> Deletion:
     """Forget the tenant's own clip, its bytes and its prompt, once it has ended; never its charge.
 
-    The bytes themselves are the vault's, and go after this is durable.
+    A kept answer goes with the first clip that it told of, a prompt with the last that was made
+    from it. The bytes themselves are the vault's, and go after this is durable.
     """
     video = find_video(tx, tenant_id, clip_id)
     if video is None:
@@ -140,8 +145,12 @@ def delete_video(tx: Connection, tenant_id: str, clip_id: str, now: datetime) ->
     tx.execute(
         update(KEEPINGS).where(KEEPINGS.c.clip_id == clip_id).values(state="deleted", owner=None)
     )
+    tx.execute(delete(ANSWERS).where(ANSWERS.c.generation_id == video.generation_id))
+    others = exists().where(CLIPS.c.generation_id == GENERATIONS.c.id, CLIPS.c.deleted_at.is_(None))
     tx.execute(
-        update(GENERATIONS).where(GENERATIONS.c.id == video.generation_id).values(prompt=None)
+        update(GENERATIONS)
+        .where(GENERATIONS.c.id == video.generation_id, ~others)
+        .values(prompt=None)
     )
     return Deletion.DONE
 

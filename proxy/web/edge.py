@@ -8,9 +8,11 @@ from proxy.core.refusal import Kind
 from proxy.core.rotation import Answered
 from proxy.flows.generation import Generation
 from proxy.flows.house import House
+from proxy.flows.reply import Repeats
 from proxy.logs import request_line
-from proxy.web.exchange import Exchange
-from proxy.web.relay import Message, Receive, Relay, Send
+from proxy.web.exchange import Exchange, Message, Receive, Send
+from proxy.web.relay import Relay
+from proxy.web.table import find_place
 
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes that machines ask every few seconds; only their failures are worth a line."""
@@ -47,8 +49,9 @@ class Edge:
             await send(message)
 
         try:
-            if self._relay.serves(exchange.path):
-                await self._relay.serve(exchange, receive, answer)
+            place = find_place(exchange.path)
+            if place is not None:
+                await self._relay.serve(place, exchange, receive, answer)
             else:
                 scope["exchange"] = exchange
                 await self._typed(scope, receive, answer)
@@ -77,6 +80,10 @@ class Edge:
         if generation is not None:
             metrics.overhead(exchange.route, generation.overhead_seconds)
             fields |= _fields_of(generation)
+            if generation.claim.retry_count:
+                fields["retry_count"] = generation.claim.retry_count
+            if exchange.repeats is not None:
+                fields |= _fields_of_repeat(exchange.repeats)
             fields["outcome"] = "whole" if exchange.ended_well else "broken"
         if exchange.route not in _QUIET or exchange.status >= 400:
             request_line(**fields)
@@ -99,6 +106,17 @@ def _fields_of(generation: Generation) -> dict[str, Any]:
     }
 
 
+def _fields_of_repeat(repeats: Repeats) -> dict[str, Any]:
+    """Of an answer that was given again: nothing was asked of a gateway, and nothing is charged."""
+    return {
+        "generation": repeats.generation_id,
+        "replayed": repeats.clips,
+        "reason": repeats.why,
+        "gateway": None,
+        "attempts": 0,
+    }
+
+
 def _origin(exchange: Exchange) -> str:
     """Who is behind an error: nobody, the client, this proxy, the vendor, or its policy."""
     code, generation = exchange.noted.get("code", ""), exchange.generation
@@ -107,6 +125,8 @@ def _origin(exchange: Exchange) -> str:
     if code:
         upstream = code.startswith("upstream_") or code == "outcome_unknown"
         return "upstream" if upstream else "proxy" if exchange.status >= 500 else "client"
+    if exchange.repeats is not None:
+        return "client" if exchange.status < 500 else "upstream"  # the vendor, the first time
     if generation is None or not generation.tried:
         return "client" if exchange.status < 500 else "proxy"
     outcome = generation.tried[-1][1]

@@ -19,7 +19,8 @@ from proxy.web import models, ops, usage
 from proxy.web.auth import Keyring
 from proxy.web.callers import Visitor
 from proxy.web.problems import PROBLEM, answer_problems
-from proxy.web.table import ROUTES
+from proxy.web.shapes import components, schema_of
+from proxy.web.table import ID, ROUTES, Media, Route
 
 _TITLE: Final = "Clipmeter"
 _ABOUT: Final = "An OpenAI-compatible caching and metering proxy for per-clip video generation."
@@ -64,26 +65,48 @@ def document(app: FastAPI) -> dict[str, Any]:
     """The typed routes and the relay's table as one OpenAPI document."""
     described = get_openapi(title=_TITLE, version="1", description=_ABOUT, routes=app.routes)
     for route in ROUTES:
-        described["paths"].setdefault(route.path, {})[route.method.lower()] = {
-            "summary": route.summary,
-            "operationId": f"{route.method.lower()}_{route.flow}",
-            "description": _roles(route.roles),
-            "requestBody": {"required": True, "content": _content(route.request)},
-            "responses": {
-                "200": {"description": "The vendor's answer.", "content": _content(route.reply)},
-                "default": PROBLEM,
-            },
-        }
-    described.setdefault("components", {})["securitySchemes"] = {
+        described["paths"].setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    parts = described.setdefault("components", {})
+    parts["schemas"] = {**parts.get("schemas", {}), **components()}
+    parts["securitySchemes"] = {
         "key": {"type": "http", "scheme": "bearer", "bearerFormat": "sk-cm-…"}
     }
     described["security"] = [{"key": []}]
     return described
 
 
+def _operation(route: Route) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "summary": route.summary,
+        "operationId": f"{route.method.lower()}_{route.flow}",
+        "description": _roles(route.roles),
+        "parameters": _parameters(route),
+        "responses": {
+            "200": {"description": "The answer.", "content": _content(route.reply)},
+            "default": PROBLEM,
+        },
+    }
+    if route.request:
+        described["requestBody"] = {"required": True, "content": _content(route.request)}
+    if route.own_door:
+        described["security"] = [{"key": []}, {}]
+        described["description"] += " A signed link needs none."
+    return described
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    text = {"type": "string"}
+    path = [{"name": "id", "in": "path", "required": True, "schema": text}]
+    query = [
+        {"name": each.name, "in": "query", "description": each.about, "schema": {**each.schema}}
+        for each in route.query
+    ]
+    return [*(path if ID in route.path else []), *query]
+
+
 def _roles(roles: tuple[Role, ...]) -> str:
     return f"Needs a key with the role {' or '.join(roles)}."
 
 
-def _content(media_types: tuple[str, ...]) -> dict[str, Any]:
-    return {media_type: {"schema": {}} for media_type in media_types}
+def _content(media: tuple[Media, ...]) -> dict[str, Any]:
+    return {each.type: {"schema": schema_of(each.shape)} for each in media}

@@ -18,7 +18,7 @@ router = APIRouter(tags=["usage"], responses={"default": PROBLEM})
 
 
 class Counts(BaseModel):
-    """Clips by how they ended; amounts are of the delivered ones."""
+    """Clips by how they ended; amounts are of the delivered ones, `avoided` of the replayed."""
 
     requested: int
     delivered: int
@@ -28,6 +28,8 @@ class Counts(BaseModel):
     replayed: int
     amount_micros: int
     amount_usd: str
+    avoided_micros: int
+    avoided_usd: str
 
 
 class ModelCounts(Counts):

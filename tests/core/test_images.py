@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import time
 import zlib
 
 import pytest
@@ -70,3 +71,14 @@ def test_anything_else_is_told_what_is_wrong(data: bytes, declared: str | None, 
 def test_no_bytes_are_too_odd(tail: bytes, start: bytes) -> None:
     problem = image_problem(start + tail, None, LIMITS)
     assert problem is None or isinstance(problem, str)
+
+
+@pytest.mark.parametrize(
+    "filler", [b"\xff", b"\xff\xe0\x00\x02"], ids=["fill bytes", "empty segments"]
+)
+def test_an_image_of_nothing_but_markers_is_given_up_soon(filler: bytes) -> None:
+    large = ImageLimits(bytes_max=5 * 2**20, side_max=8192, pixels_max=40_000_000)
+    data = b"\xff\xd8" + filler * (5_000_000 // len(filler)) + jpeg(9, 9)[2:]
+    began = time.process_time()
+    assert "complete" in (image_problem(data, None, large) or "")
+    assert time.process_time() - began < 0.1

@@ -212,3 +212,8 @@ def test_a_file_name_is_made_of_harmless_characters(
     disposition: Disposition, clip_id: str, value: str
 ) -> None:
     assert content_disposition(disposition, clip_id) == value
+
+
+def test_a_picture_is_saved_under_its_own_suffix() -> None:
+    value = content_disposition(Disposition.INLINE, "video_a", "webp")
+    assert value == 'inline; filename="video_a.webp"'

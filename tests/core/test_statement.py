@@ -52,7 +52,9 @@ def test_the_json_has_the_contracts_shape() -> None:
         "written_off": 0,
         "replayed": 2,
         "amount_micros": 450_000,
+        "avoided_micros": 0,
         "amount_usd": "0.45",
+        "avoided_usd": "0.00",
     }
     said = TWO_TEAMS.as_json()
     assert list(said) == ["month", "rows", "totals", "unsettled"]
@@ -78,10 +80,24 @@ def test_totals_are_exact_for_any_amounts(tallies: list[Tally]) -> None:
 
 def test_the_csv_has_a_header_a_line_a_row_and_no_totals() -> None:
     assert "".join(TWO_TEAMS.as_csv()) == (
-        "month,tenant,model,requested,delivered,failed,unknown,written_off,replayed,amount_usd\r\n"
-        "2026-11,ads,veo-3.1-fast,5,3,1,1,0,2,0.45\r\n"
-        "2026-11,film,veo-3.1,1,1,0,0,0,0,0.25\r\n"
+        "month,tenant,model,requested,delivered,failed,unknown,written_off,replayed,"
+        "amount_usd,avoided_usd\r\n"
+        "2026-11,ads,veo-3.1-fast,5,3,1,1,0,2,0.45,0.00\r\n"
+        "2026-11,film,veo-3.1,1,1,0,0,0,0,0.25,0.00\r\n"
     )
+
+
+def test_what_replays_avoided_stands_beside_what_was_spent_and_is_no_part_of_it() -> None:
+    replays = Tally(3, 1, replayed=2, amount_micros=150_000, avoided_micros=300_000)
+    spared = Statement("2026-11", (Dimension.TENANT,), (Line(("ads",), replays),), 0, 0)
+    totals = spared.totals.as_json()
+    assert (totals["amount_usd"], totals["avoided_usd"]) == ("0.15", "0.30")
+    header, *_, last = spared.as_table()
+    assert header[-3:] == ("replayed", "USD", "avoided USD")
+    assert last[-3:] == ("2", "0.15", "0.30")
+    (names, line) = read_csv(spared)
+    assert dict(zip(names, line, strict=True))["avoided_usd"] == "0.30"
+    assert read_statement(json.loads(json.dumps(spared.as_json())), spared.by) == spared
 
 
 def test_the_table_ends_with_the_totals_under_their_columns() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import Video as OpenAIVideo
 
+from proxy.core.catalog import Catalog, Model
 from proxy.core.clip import FINAL, UNSETTLED, State
 from proxy.core.failure import Reason
 from proxy.core.job import JobState
@@ -18,6 +19,7 @@ from proxy.core.video import (
     Video,
     deleted_json,
     list_json,
+    model_of,
     poll_after_ms,
     status_of,
     video_json,
@@ -232,3 +234,24 @@ def test_a_caller_asks_again_no_sooner_than_there_can_be_news(
 
 def test_the_pace_follows_the_followers() -> None:
     assert poll_after_ms("veo-3.1-fast", 0, 0.25) == 250
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("veo-3.1-landscape-fl", "1280x720"),
+        ("veo-3.1-fast", "720x1280"),
+        ("veo-2-landscape", "1280x720"),
+        ("veo-2", "720x1280"),
+    ],
+)
+def test_a_model_makes_what_its_name_says_even_when_it_is_sold_no_more(
+    name: str, size: str
+) -> None:
+    model = model_of(name, Catalog.documented())
+    assert (model.name, model.size, model.seconds) == (name, size, 8)
+
+
+def test_a_model_of_the_catalogue_is_what_the_catalogue_says() -> None:
+    tall = Model("veo-3.1-4k", "2160x3840", 6, images_min=0, images_max=0)
+    assert model_of("veo-3.1-4k", Catalog.documented().with_models([tall])) is tall

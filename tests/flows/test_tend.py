@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -11,9 +13,14 @@ from typing import Any
 import pytest
 
 from proxy import logs
+from proxy.core import clip
+from proxy.core.failure import Reason
 from proxy.flows import tend as chores
+from proxy.flows.settle import Settlement
 from proxy.flows.tend import sweep_orphans, tend, write_off
+from proxy.store.tables import JOBS
 from tests.gateways import gateways, resets, streams
+from tests.jobs import FAST, Started, asked, completed, hasty, polls, said, started
 from tests.running import KEY_SEED, Running, configured, running, until
 from tests.streams import chunk, frame
 
@@ -78,6 +85,84 @@ async def test_an_unknown_is_kept_until_it_is_old_and_then_written_off(tmp_path:
             shown = proxy.house.metrics.render("")[0].decode()
             assert 'outcome="written_off"' in shown
             assert 'clipmeter_tenant_budget_used_ratio{tenant="team-0"} 0.0' in shown
+
+
+async def test_a_job_that_is_given_up_is_asked_for_no_more_and_shown_with_what_it_may_have_cost(
+    tmp_path: Path,
+) -> None:
+    lines = io.StringIO()
+    logs.configure(lines, json=True, strict=True)
+    follow = {"give_up_hours": 1}
+    async with gateways("api") as (api,):
+        api.does(said("processing", progress=30))
+        async with running(hasty(tmp_path, ("api", api.url), follow=follow)) as proxy:
+            house = proxy.house
+            young = await started(proxy, "young", age_seconds=1800)
+            old = await started(proxy, "old", age_seconds=3700)
+            await old.becomes("unknown")
+            await young.becomes("in_progress")
+            await tend(house, NothingUsed())  # type: ignore[arg-type]
+            assert (await old.state(), await old.ended()) == ("written_off", True)
+            assert (await young.state(), await young.ended()) == ("in_progress", False)
+            assert await proxy.settled() == ["written_off", "in_progress"]
+            asked_before = polls(api, "old")
+            await asked(api, 10)
+            assert polls(api, "old") == asked_before
+            assert await write_off(house) == 0
+            shown = house.metrics.render("")[0].decode()
+    assert "clipmeter_written_off_usd_total 0.15" in shown
+    oldest = next(line for line in shown.splitlines() if line.startswith("clipmeter_job_oldest"))
+    assert 1800 < float(oldest.split()[1]) < 1900
+    told = [json.loads(line) for line in lines.getvalue().splitlines()]
+    given_up = [line for line in told if line["event"] == "clip_written_off"]
+    assert [(line["clip"], line["exposure_micros"], line["level"]) for line in given_up] == [
+        (old.id, FAST, "warning")
+    ]
+
+
+async def test_a_clip_that_is_found_while_it_is_being_given_up_stays_found_and_followed(
+    tmp_path: Path,
+) -> None:
+    async with gateways("api") as (api,):
+        api.does(said("queued"))
+        async with running(hasty(tmp_path, ("api", api.url))) as proxy:
+            house = proxy.house
+            job = await started(proxy, age_seconds=100 * 3600, followed=False)
+            now = house.clock.now()
+            lost = Settlement([(job.id, clip.Lost(Reason.LOST))], now)
+            found = Settlement([(job.id, clip.Found(clip.Progressed(10)))], now)
+            assert await house.settler.settle(lost)
+
+            class FoundFirst:
+                read = house.database.read
+
+                async def write(self, fn: Any) -> Any:
+                    await database.write(found.write)
+                    return await database.write(fn)
+
+            database, house.database = house.database, FoundFirst()  # type: ignore[assignment]
+            assert await write_off(house) == 0
+            house.database = database
+            assert (await job.state(), await job.ended()) == ("in_progress", False)
+
+
+@pytest.mark.parametrize("owner", ["process_dead", None], ids=["dead", "let go"])
+async def test_a_start_takes_over_the_jobs_of_who_was_there_before(
+    tmp_path: Path, owner: str | None
+) -> None:
+    async with gateways("api") as (api,):
+        api.does(said("queued"))
+        config = hasty(tmp_path, ("api", api.url))
+        async with running(config) as proxy:
+            job = await started(proxy)
+        if owner is not None:
+            async with running(config, bytes([8]) * 32) as proxy:
+                values = JOBS.update().values(owner=owner)
+                await proxy.house.database.write(lambda tx: tx.execute(values))
+        api.does(completed())
+        async with running(config, bytes([9]) * 32) as proxy:
+            await Started(proxy, job.row).becomes("delivered")
+            assert await proxy.settled() == ["delivered"]
 
 
 async def seen_at(proxy: Running) -> object:

@@ -5,16 +5,28 @@ from __future__ import annotations
 from tests.mutants.copies import Edit, Mutant
 
 CHAT = "tests/flows/test_chat.py::"
+SUBMIT = "tests/flows/test_submit.py::"
 METER = "tests/core/test_meter.py::"
+ARCHIVE = "tests/flows/test_archive.py::"
+CONTENT = "tests/flows/test_content.py::"
+EVICT = "tests/flows/test_evict.py::"
+SERVED = "tests/web/test_content.py::"
+FOLLOW = "tests/flows/test_follow.py::"
+PURSUIT = "tests/core/test_pursuit.py::"
+GUARD = "tests/remote/test_guard.py::"
 STORE = "tests/store/"
 CLIPS = f"{STORE}test_clips.py::"
 GENERATIONS = f"{STORE}test_generations.py::"
+EARLIER = f"{STORE}test_earlier.py::"
 
 PROVES = f"{METER}test_an_answer_proves_what_it_proves_under_any_chunking"
 LEAVES = f"{CHAT}test_a_caller_who_leaves_changes_nothing_about_the_metering"
 STALLS = f"{CHAT}test_a_caller_who_never_reads_is_dropped_and_metered"
 INTENT = f"{CHAT}test_the_intent_and_each_attempt_are_durable_before_a_gateway_is_asked"
 ENDS = f"{CHAT}test_how_a_stream_ended_decides_what_its_clips_become"
+NAMED_JOB = f"{SUBMIT}test_a_job_with_a_name_is_followed_whatever_its_answer_looks_like"
+NAMELESS = f"{SUBMIT}test_an_answer_that_names_no_job_is_unknown_and_never_a_failure"
+UNANSWERED = f"{SUBMIT}test_an_unanswered_submit_is_unknown_and_never_sent_again"
 NO_TEAM = f"{CHAT}test_what_no_team_should_see_becomes_an_error_that_is_not_repeated"
 REFUSES = f"{STORE}test_tables.py::test_the_database_refuses"
 
@@ -30,6 +42,40 @@ BYTES = (
             ),
         ),
         (f"{PROVES}[Chinese n=2, CRLF]",),
+    ),
+    Mutant(
+        "kept bytes are given out unchecked",
+        2,
+        (
+            Edit(
+                "proxy/store/folder.py",
+                "if self._is_verified(kept, status) or self._verify(descriptor, kept, status):",
+                "if self._verified is not None:",
+            ),
+        ),
+        (
+            f"{CONTENT}test_damaged_bytes_are_never_given_out_and_are_fetched_again[folder]",
+            f"{CONTENT}test_damaged_bytes_whose_link_is_dead_are_gone[folder]",
+        ),
+    ),
+    Mutant(
+        "a clip that broke off on its way in ends as if it were whole",
+        2,
+        (
+            Edit(
+                "proxy/web/content.py",
+                """\
+    except (TimeoutError, NotFinished, VaultUnavailable):
+        _note_broken(exchange, pour)
+        return
+""",
+                """\
+    except (TimeoutError, NotFinished, VaultUnavailable):
+        _note_broken(exchange, pour)
+""",
+            ),
+        ),
+        (f"{CONTENT}test_what_breaks_off_on_its_way_in_looks_broken",),
     ),
 )
 
@@ -62,8 +108,8 @@ BILLED_ONCE = (
         (
             Edit(
                 "proxy/flows/chat.py",
-                "    house.background.start(generation.id, run.run(call))\n",
-                "    run.gone = gone\n    house.background.start(generation.id, run.run(call))\n",
+                "    run.begin(call)\n",
+                "    run.gone = gone\n    run.begin(call)\n",
             ),
             Edit(
                 "proxy/flows/chat.py",
@@ -113,6 +159,42 @@ BILLED_ONCE = (
             "test_a_quotation_of_the_request_that_breaks_off_announces_nothing",
         ),
     ),
+    Mutant(
+        "a job that is completed without a link counts as delivered",
+        3,
+        (
+            Edit(
+                "proxy/core/acceptance.py",
+                "        case Job(url=str(link)):\n",
+                """\
+        case Job(needs_content=True):
+            return Over(clip.Delivered(""), said.id)
+        case Job(url=str(link)):
+""",
+            ),
+        ),
+        (f"{NAMED_JOB}[completed without a link]",),
+    ),
+    Mutant(
+        "a job is let go with the caller who waits for it",
+        3,
+        (
+            Edit(
+                "proxy/flows/submit.py",
+                "    return await run.reply()\n",
+                """\
+    try:
+        return await run.reply()
+    except asyncio.CancelledError:
+        for task in house.background._tasks:
+            if task.get_name() == generation.id:
+                task.cancel()
+        raise
+""",
+            ),
+        ),
+        (f"{SUBMIT}test_the_job_of_a_caller_who_leaves_is_followed",),
+    ),
 )
 
 WRITE_AHEAD = (
@@ -121,12 +203,12 @@ WRITE_AHEAD = (
         4,
         (
             Edit(
-                "proxy/flows/chat.py",
-                "                await take_hold(house, generation, call.body)\n",
+                "proxy/flows/paid.py",
+                "                await take_hold(house, generation, call.body, prompt)\n",
                 "                pass\n",
             ),
             Edit(
-                "proxy/flows/chat.py",
+                "proxy/flows/paid.py",
                 "                met = await rotate(house, generation, call)\n",
                 """\
                 met = await rotate(house, generation, call)
@@ -134,7 +216,29 @@ WRITE_AHEAD = (
 """,
             ),
         ),
-        (INTENT,),
+        (INTENT, f"{SUBMIT}test_the_intent_is_durable_before_the_gateway_is_asked"),
+    ),
+    Mutant(
+        "a job's name is written down after its caller was answered",
+        4,
+        (
+            Edit(
+                "proxy/flows/submit.py",
+                "            add_job(tx, clip_id, gateway, accepted.id, owner, now)\n",
+                "",
+            ),
+            Edit(
+                "proxy/flows/submit.py",
+                "        self._house.standings.forget(self._clip_id)\n",
+                """\
+        house, one = self._house, self._generation
+        job = (self._clip_id, one.gateway, one.upstream_id, house.process_id, house.clock.now())
+        writing = house.database.write(lambda tx: add_job(tx, *job))
+        house.background.start(f"{one.id} job", writing)
+""",
+            ),
+        ),
+        (f"{SUBMIT}test_a_job_is_durable_with_all_it_needs_before_its_caller_is_answered",),
     ),
     Mutant(
         "a clip is charged while its link is passed on",
@@ -198,6 +302,18 @@ UNKNOWN = (
             ),
         ),
         (f"{PROVES}[bare end of file, as it is]", f"{ENDS}[a bare end]"),
+    ),
+    Mutant(
+        "an answer that names no job counts as failure",
+        5,
+        (
+            Edit(
+                "proxy/core/acceptance.py",
+                '    return Untold("" if isinstance(said, Job) else said.words)\n',
+                "    return Over(clip.Failed(Reason.VENDOR_ERROR))\n",
+            ),
+        ),
+        (f"{NAMELESS}[a web page]", f"{NAMELESS}[no name]"),
     ),
     Mutant(
         "an unknown clip is charged by guess",
@@ -323,7 +439,29 @@ SENT_ONCE = (
                 "        if isinstance(last, Silent) and not rest:\n",
             ),
         ),
-        (f"{NO_TEAM}[a reset]",),
+        (f"{NO_TEAM}[a reset]", f"{UNANSWERED}[a reset]"),
+    ),
+    Mutant(
+        "a key is not written down with what it bought",
+        7,
+        (
+            Edit(
+                "proxy/store/earlier.py",
+                "        _name(tx, ask.generation_id, ask)\n",
+                "        pass\n",
+            ),
+        ),
+        (f"{EARLIER}TestKeys::test_of_fifty_at_once_one_is_bought[sqlite]",),
+    ),
+    Mutant(
+        "one purchase is joined by two callers at the same count",
+        7,
+        (Edit("proxy/store/earlier.py", "            _join(tx, tried[0], ask)\n", ""),),
+        (
+            f"{EARLIER}TestRepeats::test_the_repeats_of_twins_join_one_each[sqlite]",
+            f"{EARLIER}TestRepeats::"
+            "test_repeats_of_one_count_at_once_join_as_many_as_there_are[sqlite]",
+        ),
     ),
     Mutant(
         "an attempt after a rotation leaves no row",
@@ -353,6 +491,33 @@ TENANTS = (
         (f"{CLIPS}test_a_foreign_clip_looks_like_an_absent_one[sqlite]",),
     ),
     Mutant(
+        "a clip's content is found by its id alone",
+        8,
+        (
+            Edit(
+                "proxy/store/videos.py",
+                "CLIPS.c.id == clip_id, CLIPS.c.tenant_id == tenant_id, CLIPS",
+                "CLIPS.c.id == clip_id, CLIPS",
+            ),
+        ),
+        (
+            f"{SERVED}test_only_a_tenants_key_or_a_link_opens_it",
+            f"{SERVED}test_a_clip_without_bytes_says_why",
+        ),
+    ),
+    Mutant(
+        "a link that nobody signed opens a clip",
+        8,
+        (
+            Edit(
+                "proxy/core/playback.py",
+                'if not hmac.compare_digest(_bytes(expected), _bytes(link["sig"])):',
+                "if not expected:",
+            ),
+        ),
+        (f"{SERVED}test_a_link_that_was_changed_in_any_way_opens_nothing",),
+    ),
+    Mutant(
         "a generation is found by its id alone",
         8,
         (
@@ -363,6 +528,54 @@ TENANTS = (
             ),
         ),
         (f"{GENERATIONS}test_a_foreign_generation_looks_like_an_absent_one[sqlite]",),
+    ),
+    Mutant(
+        "a key is found without its tenant",
+        8,
+        (
+            Edit(
+                "proxy/store/earlier.py",
+                """\
+        IDEMPOTENCY_KEYS.c.tenant_id == bindparam("tenant_id"),
+        IDEMPOTENCY_KEYS.c.mode == bindparam("mode"),
+        IDEMPOTENCY_KEYS.c.key == bindparam("key"),
+        IDEMPOTENCY_KEYS.c.expires_at > bindparam("now"),
+""",
+                """\
+        IDEMPOTENCY_KEYS.c.mode == bindparam("mode"),
+        IDEMPOTENCY_KEYS.c.key == bindparam("key"),
+        IDEMPOTENCY_KEYS.c.expires_at > bindparam("now"),
+""",
+            ),
+        ),
+        (f"{EARLIER}TestKeys::test_another_tenants_key_is_another_key[sqlite]",),
+    ),
+    Mutant(
+        "an identical request is found without its tenant",
+        8,
+        (
+            Edit(
+                "proxy/store/earlier.py",
+                'GENERATIONS.c.tenant_id == bindparam("tenant_id"), GENERATIONS.c.mode',
+                "GENERATIONS.c.mode",
+            ),
+        ),
+        (
+            f"{EARLIER}TestRepeats::test_what_differs_is_another_request[sqlite-another tenant]",
+            f"{EARLIER}TestLikes::test_what_differs_is_a_miss[sqlite-another tenant]",
+        ),
+    ),
+    Mutant(
+        "a kept answer is found without its tenant",
+        8,
+        (
+            Edit(
+                "proxy/store/answers.py",
+                "            GENERATIONS.c.tenant_id == tenant_id,\n",
+                "",
+            ),
+        ),
+        (f"{STORE}test_answers.py::test_an_answer_is_its_own_tenants_alone[sqlite]",),
     ),
     Mutant(
         "a tenant's usage shows everybody's",
@@ -411,6 +624,184 @@ LIMITS = (
     ),
 )
 
+FOLLOWED = (
+    Mutant(
+        "a process settles what another has taken over",
+        6,
+        (
+            Edit(
+                "proxy/flows/conclude.py",
+                "self.held = is_held(tx, self._job.clip_id, self._job.fence)",
+                "self.held = bool(tx)",
+            ),
+        ),
+        (
+            f"{FOLLOW}test_a_stale_fence_settles_nothing[delivered]",
+            f"{FOLLOW}test_a_stale_fence_settles_nothing[failed]",
+        ),
+    ),
+    Mutant(
+        "a process that may be taken for dead goes on asking",
+        6,
+        (
+            Edit(
+                "proxy/flows/follow.py",
+                "        if not self._holds():\n            # Others",
+                "        if self._stopped:\n            # Others",
+            ),
+        ),
+        (f"{FOLLOW}test_a_process_that_said_nothing_for_too_long_stops_asking",),
+    ),
+    Mutant(
+        "a job is gone when one gateway does not know it",
+        5,
+        (
+            Edit(
+                "proxy/core/pursuit.py",
+                "everywhere = all(count >= ABSENCES for count in absences)",
+                "everywhere = any(count >= ABSENCES for count in absences)",
+            ),
+        ),
+        (
+            f"{PURSUIT}test_the_answer_of_one_gateway_alone_is_never_enough",
+            f"{PURSUIT}test_a_job_is_gone_when_every_gateway_has_said_so_three_times",
+            f"{FOLLOW}test_one_gateway_that_does_not_know_a_job_does_not_end_it",
+        ),
+    ),
+    Mutant(
+        "a job that has completed is a delivery without a link or bytes",
+        3,
+        (
+            Edit(
+                "proxy/core/pursuit.py",
+                "Deliver(job.url) if job.url else FetchContent()",
+                'Deliver(job.url or "")',
+            ),
+        ),
+        (
+            f"{PURSUIT}test_a_link_is_a_delivery_and_its_lack_is_not",
+            f"{FOLLOW}test_a_job_that_has_completed_is_not_delivered_before_its_link_or_bytes_are"
+            "_in_hand",
+        ),
+    ),
+    Mutant(
+        "a refusal of our own account ends a job",
+        5,
+        (
+            Edit(
+                "proxy/flows/follow.py",
+                "            case Wait(seconds):\n",
+                """\
+            case Wait(seconds) if getattr(met, "refusal", None) in {"auth", "balance"}:
+                await conclude(self._house, row, clip.Failed(clip.Reason.VENDOR_ACCOUNT))
+            case Wait(seconds):
+""",
+            ),
+        ),
+        (f"{FOLLOW}test_trouble_of_whatever_kind_ends_no_job[our key refused]",),
+    ),
+)
+
+ARCHIVED = (
+    Mutant(
+        "a clip that breaks off is kept",
+        2,
+        (
+            Edit(
+                "proxy/store/incoming.py",
+                "if not self._source.complete or self._source.declared not in {None, size}:",
+                "if size < 0:",
+            ),
+        ),
+        (f"{ARCHIVE}test_nothing_but_a_whole_clip_is_ever_kept[folder]",),
+    ),
+    Mutant(
+        "readers are told of an end before the clip is in its place",
+        2,
+        (
+            Edit(
+                "proxy/store/vault.py",
+                """\
+                await self._run(self._folder.publish, part, kept)
+                incoming.end(kept=True)
+""",
+                """\
+                incoming.end(kept=True)
+                await self._run(self._folder.publish, part, kept)
+""",
+            ),
+        ),
+        (
+            f"{STORE}test_vault.py::"
+            "test_who_reads_along_is_told_of_an_end_only_when_the_clip_is_in_its_place[folder]",
+        ),
+    ),
+    Mutant(
+        "the bytes of a clip that was deleted while it came in stay",
+        3,
+        (
+            Edit(
+                "proxy/flows/archive.py",
+                "        elif await house.database.read(lambda tx: strangers(tx, [clip_id])):\n",
+                "        elif not strangers:\n",
+            ),
+        ),
+        (f"{ARCHIVE}test_of_a_clip_that_is_deleted_while_it_comes_in_no_bytes_stay[folder]",),
+    ),
+    Mutant(
+        "a process whose claim was taken over deletes what the other has kept",
+        3,
+        (
+            Edit(
+                "proxy/flows/archive.py",
+                "        elif await house.database.read(lambda tx: strangers(tx, [clip_id])):\n",
+                "        else:\n",
+            ),
+        ),
+        (f"{ARCHIVE}test_a_claim_lost_to_another_process_leaves_it_the_bytes[folder]",),
+    ),
+    Mutant(
+        "what a disk that is not mounted does not have is given up for lost",
+        3,
+        (
+            Edit(
+                "proxy/flows/own_vault.py",
+                "    if await house.vault.mark() != known:\n",
+                "    if not known:\n",
+            ),
+        ),
+        (f"{EVICT}test_a_vault_that_is_not_there_costs_no_clip",),
+    ),
+    Mutant(
+        "clips are fetched from anywhere, whatever the operator allows",
+        9,
+        (
+            Edit(
+                "proxy/app.py",
+                "Rules(config.vault.download_hosts, config.vault.download_private)",
+                "Rules(private=True)",
+            ),
+        ),
+        (f"{ARCHIVE}test_a_private_address_is_never_dialled",),
+    ),
+    Mutant(
+        "a link may lead to an address inside",
+        9,
+        (
+            Edit(
+                "proxy/remote/guard.py",
+                "        if not allowed(host, private=rules.private):\n"
+                "            return Refused.ADDRESS\n",
+                "",
+            ),
+        ),
+        (
+            f"{GUARD}test_a_link_that_leads_elsewhere_is_refused_unresolved"
+            "[https://[::1]/a-address]",
+        ),
+    ),
+)
+
 SHUTDOWN = (
     Mutant(
         "a start leaves the work of a dead process as it is",
@@ -419,7 +810,7 @@ SHUTDOWN = (
             Edit(
                 "proxy/flows/tend.py",
                 "    await sweep_orphans(house, dead_before)\n",
-                "    del dead_before\n",
+                "",
             ),
         ),
         (f"{CHAT}test_a_start_makes_unknown_what_a_killed_process_left_open",),
@@ -435,6 +826,8 @@ MUTANTS = (
     *SENT_ONCE,
     *TENANTS,
     *LIMITS,
+    *FOLLOWED,
+    *ARCHIVED,
     *SHUTDOWN,
 )
 

@@ -268,3 +268,36 @@ def test_an_answer_may_be_closed_while_it_is_read_and_again() -> None:
             await until(lambda: server.open == 0)
 
     run(story())
+
+
+@pytest.mark.parametrize("count", [1, 12, 1000])
+@pytest.mark.parametrize("then", ["close", "reset"])
+def test_bytes_that_were_peeked_at_are_read_all_the_same(count: int, then: str) -> None:
+    wire = b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n"
+    body = bytes(range(40)) if then == "close" else bytes(range(30))
+
+    async def story() -> None:
+        parts = (wire + body[:5], body[5:20], body[20:])
+        async with facing(after_request(*parts, then=then, pause=0.02)) as (server, gateways):
+            outcome = await gateways.get(Gateway("a", server.url), "/a", deadlines=PATIENT)
+            assert isinstance(outcome, Opened)
+            answer = outcome.answer
+            for _ in range(2):
+                assert await answer.peek(count) == body[:count]
+            assert b"".join([chunk async for chunk in answer]) == body
+            assert answer.ending is (Ending.COMPLETE if then == "close" else Ending.CUT)
+            assert await answer.peek(count) == b""
+
+    run(story())
+
+
+def test_an_answer_that_is_closed_after_a_peek_gives_nothing_more() -> None:
+    async def story() -> None:
+        async with facing(succeed) as (server, gateways):
+            outcome = await gateways.get(Gateway("a", server.url), "/a", deadlines=PATIENT)
+            assert isinstance(outcome, Opened)
+            assert await outcome.answer.peek(1) == b"{"
+            outcome.answer.close()
+            assert [chunk async for chunk in outcome.answer] == []
+
+    run(story())

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -239,6 +241,28 @@ async def test_any_answer_but_200_is_no_clip(status: int) -> None:
         assert "secret" not in repr(download)
 
 
+@pytest.mark.parametrize(
+    ("span", "length", "whole"),
+    [
+        (b"bytes 0-%d/%d" % (SIZE - 1, SIZE), SIZE, True),
+        (b"bytes 0-%d/%d" % (SIZE - 1, SIZE), None, True),
+        (b"bytes 0-%d/%d" % (SIZE - 1, SIZE + 1), SIZE, False),
+        (b"bytes 1-%d/%d" % (SIZE, SIZE + 1), SIZE, False),
+        (b"bytes 0-%d/*" % (SIZE - 1), SIZE, False),
+        (b"bytes 0-%d/%d" % (SIZE, SIZE + 1), SIZE, False),
+    ],
+    ids=["all", "all, in chunks", "not the end", "not the beginning", "of nobody knows", "a lie"],
+)
+async def test_a_part_that_nobody_asked_for_is_the_clip_if_it_is_all_of_it(
+    span: bytes, length: int | None, whole: bool
+) -> None:
+    framing = b"Content-Length: %d" % length if length else b"Transfer-Encoding: chunked"
+    body = CLIP if length else b"%x\r\n%s\r\n0\r\n\r\n" % (SIZE, CLIP)
+    answer = head(framing, b"Content-Range: " + span, status=b"206 Partial Content") + body
+    ended, data, _ = await outcome(one_by_one(answer))
+    assert (ended, data) == ((Ended.COMPLETE, CLIP) if whole else (Trouble.STATUS, b""))
+
+
 async def test_silence_has_a_limit_in_every_phase() -> None:
     short = Limits(open_seconds=0.1, stall_seconds=0.1, total_seconds=5, bytes_max=2**20)
 
@@ -320,6 +344,20 @@ async def test_nothing_that_a_host_set_on_the_way_is_sent_on() -> None:
     assert [names_of(request) for request in server.requests] == [HEADERS_SENT] * 2
 
 
+async def test_names_of_clip_hosts_are_found_without_the_threads_that_gateways_need() -> None:
+    hangs, loop = threading.Event(), asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as every_thread:
+        loop.set_default_executor(every_thread)
+        held = loop.run_in_executor(None, hangs.wait)
+        async with host(one_by_one(whole())) as (server, downloads):
+            link = server.url.replace("127.0.0.1", "localhost") + "/clip.mp4"
+            download = await downloads.fetch(link, LIMITS)
+            assert isinstance(download, Download), download
+            assert b"".join([chunk async for chunk in download]) == CLIP
+        hangs.set()
+        assert await held
+
+
 async def test_the_body_of_a_redirect_is_not_waited_for() -> None:
     unsent = redirect(b"/a").replace(b"Content-Length: 0", b"Content-Length: 9")
 
@@ -346,6 +384,8 @@ async def test_the_body_of_a_redirect_is_not_waited_for() -> None:
         b"gopher://127.0.0.1/",
         b"http://other.example/",
         b"http://127.0.0.1:0/",
+        b"http://[",
+        b"//[::1",
     ],
 )
 async def test_a_redirect_inward_is_not_followed(target: bytes) -> None:

@@ -7,15 +7,31 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, insert, select, text
 
+from proxy.core import clip
 from proxy.core.keys import Role
 from proxy.core.pricing import Price, PriceLine
+from proxy.core.replay import Why
 from proxy.store.admission import Admission, Admitted, admit
+from proxy.store.clips import Settled, settle
 from proxy.store.database import Database
+from proxy.store.generations import UpstreamIds, record_opened
+from proxy.store.jobs import add_job
+from proxy.store.keepings import claim_waiting, record_kept
 from proxy.store.keys import NewKey, add_key
 from proxy.store.prices import import_lines
-from proxy.store.tables import BUDGETS, ENTRIES, FLIGHTS, METADATA, VENDOR_SCOPE
+from proxy.store.replay import Again, Avoided, record_replay
+from proxy.store.tables import (
+    BUDGETS,
+    CLIPS,
+    ENTRIES,
+    FLIGHTS,
+    GENERATIONS,
+    JOBS,
+    METADATA,
+    VENDOR_SCOPE,
+)
 from proxy.store.tenants import add_tenant
 
 T = TypeVar("T")
@@ -27,6 +43,8 @@ MICROS = 250_000
 VERSION = "veo-3.1@2025-01-01"
 LINE = PriceLine(MODEL, MICROS, date(2025, 1, 1), VERSION)
 TEAM, RIVAL = "tenant_team", "tenant_rival"
+LINK = "https://cdn.example/clip.mp4"
+DELIVERED = clip.Delivered(LINK)
 
 
 def furnish(tx: Connection) -> None:
@@ -85,6 +103,104 @@ def let_in(database: Database, number: int, clips: int = 1, **changed: Any) -> A
     return wanted
 
 
+def submit(database: Database, number: int, owner: str = "process_one", **changed: Any) -> str:
+    """A video whose job, of the name `job_<number>`, `owner` has begun to follow; its clip."""
+    wanted = let_in(database, number, mode="video", process_id=owner, **changed)
+    job = f"job_{number}"
+    (clip_id,) = wanted.clip_ids
+
+    def accepted(tx: Connection) -> None:
+        ids = UpstreamIds(id=job)
+        record_opened(tx, wanted.generation_id, wanted.gateway, 200, ids, clip.Queued())
+        add_job(tx, clip_id, wanted.gateway, job, owner, wanted.now)
+
+    write(database, accepted)
+    return clip_id
+
+
+def news(database: Database, clip_id: str, said: clip.Event, now: datetime = NOW) -> Settled:
+    """Let what is `said` happen to the clip."""
+    return write(database, lambda tx: settle(tx, clip_id, said, now))
+
+
+def deliver(
+    database: Database, number: int, now: datetime = NOW, url: str = LINK, **changed: Any
+) -> list[str]:
+    """A chat request, all of whose clips are delivered at `now`; its clips."""
+    clip_ids = let_in(database, number, **changed).clip_ids
+    for clip_id in clip_ids:
+        news(database, clip_id, clip.Opened(), now)
+        news(database, clip_id, clip.Delivered(url), now)
+    return list(clip_ids)
+
+
+def keep(database: Database, clip_id: str, now: datetime = NOW, sha256: str = "5" * 64) -> int:
+    """Have the vault keep the bytes of a clip that waits for it; the fence they came under."""
+
+    def fetched(tx: Connection) -> int:
+        claimed = claim_waiting(tx, "process_one", now, now, 1_000)
+        fence = next(one.fence for one in claimed if one.clip_id == clip_id)
+        assert record_kept(tx, clip_id, fence, sha256, 1_000, now)
+        return fence
+
+    return write(database, fetched)
+
+
+def give_again(
+    database: Database, number: int, of: str, tenant_id: str = TEAM, **changed: Any
+) -> Avoided:
+    """Replay `number` gives the generation `of` again, as clips `video_<number>_0` and so on."""
+    values: dict[str, Any] = {
+        "of": of,
+        "tenant_id": tenant_id,
+        "key_id": f"key_{name_of(tenant_id)}",
+        "why": Why.IDEMPOTENCY,
+        "generation_id": f"gen_{number}",
+        "clip_ids": [f"video_{number}_{position}" for position in range(4)],
+        "process_id": "process_one",
+        "now": NOW,
+    }
+    return write(database, lambda tx: record_replay(tx, Again(**{**values, **changed})))
+
+
+def many_jobs(tx: Connection, count: int, owner: str) -> None:
+    """Unfinished jobs of `owner`, `video_000000` and so on, as that many submits leave them."""
+    wanted = ask(0)
+    unended = dict.fromkeys(("gateway", "upstream_id", "completed_at", "ended_at", "url"))
+    common = {
+        **unended,
+        **{name: getattr(wanted, name) for name in ("tenant_id", "key_id", "mode", "model")},
+        "asked_model": MODEL,
+        "clips": 1,
+        "stream": False,
+        "body_hash": wanted.body_hash,
+        "accepted_at": NOW,
+        "month": MONTH,
+        "process_id": owner,
+        "attempts": 1,
+        "position": 0,
+        "state": clip.State.IN_PROGRESS.value,
+        "price_micros": MICROS,
+        "list_micros": MICROS,
+        "price_version": VERSION,
+        "gateway": "api",
+        "percent": 0,
+        "owner": owner,
+        "fence": 0,
+        "started_at": NOW,
+    }
+    for table in (GENERATIONS, CLIPS, JOBS):
+        columns = set(table.columns.keys())
+        alike = {name: value for name, value in common.items() if name in columns}
+        rows = []
+        for number in range(count):
+            one, of = f"video_{number:06}", f"gen_{number:06}"
+            names = {"id": of if table is GENERATIONS else one, "generation_id": of}
+            names |= {"clip_id": one, "upstream_id": f"job_{number:06}"}
+            rows.append(alike | {name: value for name, value in names.items() if name in columns})
+        tx.execute(insert(table), rows)
+
+
 def rows_of(database: Database, sql: str, **values: Any) -> list[tuple[Any, ...]]:
     """What a statement in SQL finds."""
     return read(database, lambda tx: [tuple(row) for row in tx.execute(text(sql), values)])
@@ -114,14 +230,15 @@ def in_flight(database: Database, scope: str = VENDOR_SCOPE) -> int:
 
 def everything(database: Database) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table, to see that nothing changed."""
+    return read(database, every_row)
 
-    def look(tx: Connection) -> dict[str, list[tuple[Any, ...]]]:
-        return {
-            name: sorted(map(tuple, tx.execute(select(table))), key=repr)
-            for name, table in METADATA.tables.items()
-        }
 
-    return read(database, look)
+def every_row(tx: Connection) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table, as it stands in the midst of a transaction."""
+    return {
+        name: sorted(map(tuple, tx.execute(select(table))), key=repr)
+        for name, table in METADATA.tables.items()
+    }
 
 
 def count_of(database: Database, table: str) -> int:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from proxy.core.budget import Limit, OverLimit
 from proxy.core.keys import Role
-from proxy.store.admission import Admission, Admitted, KeyGone, admit
+from proxy.store.admission import Admission, Admitted, KeyGone, Outcome, admit
 from proxy.store.audit import verify
 from proxy.store.database import Database, LedgerUnavailable
 from proxy.store.keys import NewKey, add_key, revoke_key
@@ -269,13 +269,11 @@ def test_one_tenants_budget_is_not_anothers(database: Database) -> None:
     assert budget_of(database, RIVAL) == (4, 4 * MICROS)
 
 
-def admit_at_once(
-    database: Database, asks: list[Admission]
-) -> list[Admitted | OverLimit | KeyGone]:
-    async def one(wanted: Admission) -> Admitted | OverLimit | KeyGone:
+def admit_at_once(database: Database, asks: list[Admission]) -> list[Outcome]:
+    async def one(wanted: Admission) -> Outcome:
         return await database.write(lambda tx: admit(tx, wanted))
 
-    async def all_of_them() -> list[Admitted | OverLimit | KeyGone]:
+    async def all_of_them() -> list[Outcome]:
         return await asyncio.gather(*(one(wanted) for wanted in asks))
 
     return asyncio.run(all_of_them())

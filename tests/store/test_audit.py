@@ -15,8 +15,20 @@ from proxy.store.audit import FINDINGS_MAX, Finding, verify
 from proxy.store.clips import settle
 from proxy.store.database import Database
 from proxy.store.generations import begin_attempt
+from proxy.store.videos import Deletion, delete_video
 from tests.postgres import Postgres
-from tests.store.asks import NOW, let_in, read, write
+from tests.store.asks import (
+    DELIVERED,
+    NOW,
+    TEAM,
+    deliver,
+    give_again,
+    keep,
+    let_in,
+    read,
+    submit,
+    write,
+)
 from tests.store.conftest import RESTORE
 
 Damage = Callable[[str], None]
@@ -87,7 +99,11 @@ def damage_postgres(url: str) -> Damage:
 
 
 def live(database: Database) -> None:
-    """1: delivered, failed. 2: generating. 3: unknown. 4: written off, after two attempts."""
+    """1: delivered, failed. 2: generating. 3: unknown. 4: written off, after two attempts.
+
+    5: a job that is followed. 6: a job that was delivered. 7: kept. 8: kept, and then deleted.
+    9: accepted under a key. 99: clip 1 given again.
+    """
     let_in(database, 1, 2)
     for number in (2, 3, 4):
         let_in(database, number)
@@ -103,6 +119,15 @@ def live(database: Database) -> None:
     for clip_id, events in news:
         for event in events:
             write(database, partial(settle, clip_id=clip_id, event=event, now=NOW))
+    submit(database, 5)
+    write(database, partial(settle, clip_id=submit(database, 6), event=DELIVERED, now=NOW))
+    for number in (7, 8):
+        (clip_id,) = deliver(database, number, prompt="a heron")
+        keep(database, clip_id)
+    gone = write(database, lambda tx: delete_video(tx, TEAM, "video_8_0", NOW))
+    assert gone is Deletion.DONE
+    let_in(database, 9, idempotency_key="nine", key_expires_at=NOW)
+    assert give_again(database, 99, "gen_1").clips == 1
 
 
 HOLD = (
@@ -122,7 +147,65 @@ def forged(
     )
 
 
+def expected_bytes(clip_id: str) -> str:
+    return (
+        "INSERT INTO keepings (clip_id, state, link_dies_at, tries, next_try_at, fence)"
+        f" SELECT '{clip_id}', 'waiting', link_dies_at, 0, next_try_at, 0"
+        " FROM keepings WHERE clip_id = 'video_1_0'"
+    )
+
+
 DAMAGES: dict[str, tuple[str, str, str]] = {
+    "a hold for what was given again": (
+        forged("hold", "video_99_0"),
+        "replayed_clip_costs_nothing video_99_0",
+        "an entry of its own",
+    ),
+    "a replay of another team's clip": (
+        "UPDATE clips SET tenant_id = 'tenant_rival' WHERE id = 'video_99_0'",
+        "replayed_clip_gives_another_again video_99_0",
+        "no delivered clip of its tenant",
+    ),
+    "a replay of a clip that failed": (
+        "UPDATE clips SET replay_of = 'video_1_1' WHERE id = 'video_99_0'",
+        "replayed_clip_gives_another_again video_99_0",
+        "no delivered clip of its tenant",
+    ),
+    "a replay of nothing": (
+        "UPDATE clips SET replay_of = NULL WHERE id = 'video_99_0'",
+        "replayed_clip_gives_another_again video_99_0",
+        "no delivered clip of its tenant",
+    ),
+    "a replay at another price": (
+        "UPDATE clips SET price_micros = 1 WHERE id = 'video_99_0'",
+        "replayed_clip_gives_another_again video_99_0",
+        "tenant, model and price",
+    ),
+    "a clip that was bought and gives another again": (
+        "UPDATE clips SET replay_of = 'video_7_0' WHERE id = 'video_2_0'",
+        "replayed_clip_gives_another_again video_2_0",
+        "was not born so",
+    ),
+    "a replay that was sent": (
+        "UPDATE generations SET attempts = 1 WHERE id = 'gen_99'",
+        "generation_has_its_attempts gen_99",
+        "numbered 1 to n",
+    ),
+    "a replay that ended as if it was bought": (
+        "UPDATE generations SET ending = 'told' WHERE id = 'gen_99'",
+        "replay_is_of_replayed_clips gen_99",
+        "bought and given again at once",
+    ),
+    "a key for another body": (
+        "UPDATE idempotency_keys SET body_hash = 'other'",
+        "key_names_its_generation gen_9",
+        "another body",
+    ),
+    "another team's key": (
+        "UPDATE idempotency_keys SET tenant_id = 'tenant_rival'",
+        "key_names_its_generation gen_9",
+        "no generation of its tenant",
+    ),
     "a lost hold": (
         "DELETE FROM entries WHERE id = 'hold:video_1_0'",
         "entries_add_up video_1_0",
@@ -268,6 +351,86 @@ DAMAGES: dict[str, tuple[str, str, str]] = {
         "DELETE FROM minutes WHERE tenant_id = 'tenant_rival'",
         "tenant_has_its_minute tenant_rival",
         "cannot be counted",
+    ),
+    "a job that goes on after its clip": (
+        "UPDATE jobs SET ended_at = NULL",
+        "job_ends_with_its_clip video_6_0",
+        "followed though its clip has ended",
+    ),
+    "a job of no clip": (
+        "UPDATE jobs SET clip_id = 'video_none' WHERE clip_id = 'video_6_0'",
+        "job_ends_with_its_clip video_none",
+        "of no clip",
+    ),
+    "a job that nobody follows": (
+        "UPDATE jobs SET ended_at = started_at",
+        "job_is_followed_while_it_runs video_5_0",
+        "nobody asks about it",
+    ),
+    "a delivered clip that nobody fetches": (
+        "DELETE FROM keepings WHERE clip_id = 'video_1_0'",
+        "delivered_clip_has_its_keeping video_1_0",
+        "nothing says what becomes of its bytes",
+    ),
+    "bytes of a clip that failed": (
+        expected_bytes("video_1_1"),
+        "keeping_is_of_a_delivered_clip video_1_1",
+        "not delivered",
+    ),
+    "bytes of no clip": (
+        expected_bytes("video_none"),
+        "keeping_is_of_a_delivered_clip video_none",
+        "not delivered",
+    ),
+    "bytes in a state that is none": (
+        "UPDATE keepings SET state = 'gone' WHERE clip_id = 'video_1_0'",
+        "kept_bytes_are_known video_1_0",
+        "in no state",
+    ),
+    "kept bytes without a digest": (
+        "UPDATE keepings SET sha256 = NULL",
+        "kept_bytes_are_known video_7_0",
+        "without digest",
+    ),
+    "kept bytes without a length": (
+        "UPDATE keepings SET size_bytes = NULL",
+        "kept_bytes_are_known video_7_0",
+        "size",
+    ),
+    "kept bytes that are none": (
+        "UPDATE keepings SET size_bytes = 0",
+        "kept_bytes_are_known video_7_0",
+        "size",
+    ),
+    "bytes kept at no time": (
+        "UPDATE keepings SET kept_at = NULL",
+        "kept_bytes_are_known video_7_0",
+        "time",
+    ),
+    "kept bytes that are fetched": (
+        "UPDATE keepings SET owner = 'process_one'",
+        "kept_bytes_are_known video_7_0",
+        "fetched without need",
+    ),
+    "kept bytes of a deleted clip": (
+        "UPDATE keepings SET state = 'kept' WHERE clip_id = 'video_8_0'",
+        "deleted_clip_is_forgotten video_8_0",
+        "do not agree",
+    ),
+    "deleted bytes of a clip that was not deleted": (
+        "UPDATE keepings SET state = 'deleted' WHERE clip_id = 'video_7_0'",
+        "deleted_clip_is_forgotten video_7_0",
+        "do not agree",
+    ),
+    "a deleted clip that has not ended": (
+        "UPDATE clips SET deleted_at = accepted_at WHERE id = 'video_2_0'",
+        "deleted_clip_is_forgotten video_2_0",
+        "do not agree",
+    ),
+    "a deleted clip's prompt": (
+        "UPDATE generations SET prompt = 'a heron'",
+        "deleted_clip_is_forgotten video_8_0",
+        "its prompt",
     ),
 }
 

@@ -244,6 +244,15 @@ async def test_a_bucket_that_does_not_exist_is_found_out_by_a_probe(s3: S3, tmp_
     vault.close()
 
 
+async def test_nothing_can_be_put_into_a_bucket_that_does_not_exist(s3: S3, tmp_path: Path) -> None:
+    vault = Vault.open("s3://nobody-made-this/x", tmp_path, BOUNDS)
+    for deed in (vault.put(ID, Ready(SMALL)), vault.set_mark("vault_1")):
+        with pytest.raises(VaultUnavailable):
+            await deed
+    assert await vault.mark() is None
+    vault.close()
+
+
 async def test_plain_http_needs_the_operators_leave(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,13 @@ def test_strangers_in_the_folder_are_left_alone(folder: Folder, tmp_path: Path) 
     assert [each.kept for each in folder.find(ID)] == [kept]
 
 
+def test_a_folder_says_how_much_must_go_before_more_can_come(folder: Folder) -> None:
+    assert folder.short_bytes(0) == 0
+    lacking = folder.short_bytes(2**60)
+    assert 0 < lacking < 2**60
+    assert abs(folder.short_bytes(2**60 + 10**15) - lacking - 10**15) < 2**30
+
+
 def test_files_are_for_their_owner_alone(folder: Folder, tmp_path: Path) -> None:
     path = path_of(tmp_path, keep(folder, SMALL))
     assert path.stat().st_mode & 0o777 == 0o600

@@ -88,3 +88,16 @@ async def test_the_first_word_on_its_end_counts(part: Part, threads: ThreadPoolE
     incoming.end(kept=True)
     incoming.end(kept=False)
     assert await read(incoming) == DATA
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_one_who_waits_for_the_end_is_told_how_it_was(
+    part: Part, threads: ThreadPoolExecutor, kept: bool
+) -> None:
+    incoming = Incoming(part, Feed(pieces(DATA, WRITE_BYTES)), threads)
+    waiting = asyncio.create_task(incoming.ended())
+    assert await incoming.receive(Kind.CLIP, len(DATA)) is None
+    assert not waiting.done()
+    incoming.end(kept=kept)
+    assert await waiting is kept
+    assert await incoming.ended() is kept

@@ -24,6 +24,12 @@ def test_the_writer_waits_for_the_disk(sqlite_database: Database) -> None:
     assert read(sqlite_database, lambda tx: pragma(tx, "foreign_keys")) == 1
 
 
+def test_the_writer_makes_no_temporary_files(sqlite_database: Database) -> None:
+    """They may lie on another disk, which is full or cannot be written."""
+    in_memory = 2
+    assert write(sqlite_database, lambda tx: pragma(tx, "temp_store")) == in_memory
+
+
 def test_a_writer_that_had_to_connect_anew_waits_for_the_disk_too(
     sqlite_database: Database,
 ) -> None:

@@ -15,10 +15,11 @@ from proxy.store.tenants import (
     add_tenant,
     disable_tenant,
     find_tenant,
+    is_let_in,
     list_tenants,
     set_tenant,
 )
-from tests.store.asks import NOW, everything, read, write
+from tests.store.asks import NOW, RIVAL, TEAM, everything, read, write
 
 
 def test_a_tenant_is_found_as_it_was_added(database: Database) -> None:
@@ -55,6 +56,14 @@ def test_a_disabled_tenant_stays_disabled_since_the_first_time(database: Databas
     write(database, lambda tx: disable_tenant(tx, "team", NOW))
     team = write(database, lambda tx: disable_tenant(tx, "team", NOW + timedelta(days=1)))
     assert team.disabled_at == NOW
+
+
+def test_a_tenant_is_let_in_until_it_is_disabled(database: Database) -> None:
+    assert read(database, lambda tx: is_let_in(tx, TEAM))
+    assert not read(database, lambda tx: is_let_in(tx, "team") or is_let_in(tx, ""))
+    write(database, lambda tx: disable_tenant(tx, "team", NOW))
+    assert not read(database, lambda tx: is_let_in(tx, TEAM))
+    assert read(database, lambda tx: is_let_in(tx, RIVAL))
 
 
 def test_tenants_are_listed_by_name(database: Database) -> None:

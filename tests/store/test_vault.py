@@ -221,6 +221,23 @@ async def test_who_reads_what_will_not_be_kept_is_told_so(place: Place, feed: Fe
         assert (BIG + BIG).startswith(bytes(seen))
 
 
+async def test_who_reads_along_is_told_of_an_end_only_when_the_clip_is_in_its_place(
+    place: Place,
+) -> None:
+    gate = asyncio.Event()
+    async with opened(place) as vault:
+        (place.root / "clips" / ID).write_bytes(b"in the way")
+        putting = asyncio.create_task(vault.put(ID, Feed([BIG], before_each=lambda _: gate)))
+        chunks = await follow(vault)
+        gate.set()
+        seen = bytearray()
+        with pytest.raises(NotFinished):
+            await gather(chunks, seen)
+        with pytest.raises(VaultUnavailable):
+            await putting
+        assert BIG.startswith(bytes(seen))
+
+
 async def test_pictures_are_kept_beside_their_clip_and_go_with_it(place: Place) -> None:
     async with opened(place) as vault:
         kept = await put(vault, SMALL, "video_other")

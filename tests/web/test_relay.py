@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core.caller import Role
-from proxy.web.table import ROUTES
+from proxy.web.table import ID, ROUTES, Route, find_place
 from tests.gateways import Gateway, gateways
-from tests.running import Running, ask, configured, running, until
+from tests.running import Answer, Running, ask, configured, read, running, until
 from tests.streams import chinese
 
 
@@ -118,6 +121,17 @@ async def test_the_bare_key_is_taken_too(tmp_path: Path) -> None:
         assert (await proxy.chat(authorization=proxy.key)).body == chinese()
 
 
+async def knock(proxy: Running, route: Route, key: str) -> Answer:
+    """A request to the route for a video that there is not, without a body."""
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    url = proxy.url + route.path.replace(ID, "video_a")
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(route.method, url, headers=headers) as response,
+    ):
+        return await read(response)
+
+
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.TENANT])
 async def test_every_relay_route_is_closed_to_roles_it_does_not_name(
     tmp_path: Path, role: Role
@@ -126,9 +140,36 @@ async def test_every_relay_route_is_closed_to_roles_it_does_not_name(
         key = await proxy.add_key(role, bytes([7]) * 32)
         for route in ROUTES:
             assert role not in route.roles
-            answer = await proxy.chat(key=key)
-            answer.assert_error(403, "role_required")
+            answer = await knock(proxy, route, key)
+            assert answer.status == 403, route
+            if route.method != "HEAD":
+                answer.assert_error(403, "role_required")
         assert api.posts == 0
+
+
+@pytest.mark.parametrize("key", ["", "sk-cm-nonsense"], ids=["none", "wrong"])
+async def test_every_relay_route_is_closed_to_whoever_has_no_key(tmp_path: Path, key: str) -> None:
+    async with serving(tmp_path) as (proxy, api):
+        answers = [await knock(proxy, route, key) for route in ROUTES]
+        assert {answer.status for answer in answers} == {401}
+        bodies = {answer.body for answer in answers} - {b""}  # HEAD has none
+        assert len(bodies) == 1
+        assert api.posts == 0
+
+
+def test_every_route_of_the_table_is_found_by_its_path() -> None:
+    for route in ROUTES:
+        place = find_place(route.path.replace(ID, "video_a"))
+        assert place is not None
+        assert place.routes[route.method] is route
+        assert place.id == ("video_a" if ID in route.path else "")
+
+
+@given(st.text(max_size=30))
+def test_a_path_is_one_of_the_tables_or_none(text: str) -> None:
+    for path in (text, f"/v1/videos/{text}", f"/v1/videos/{text}/content"):
+        place = find_place(path)
+        assert place is None or place.path.replace(ID, place.id) == path
 
 
 async def test_a_revoked_key_is_refused_within_seconds_in_a_running_server(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.routing import APIRoute
 
 from proxy.core.caller import Role
-from proxy.web.table import ROUTES
+from proxy.web.table import ID, ROUTES
 from proxy.web.typed import ROUTERS
 from tests.running import configured, running
 
@@ -66,6 +67,45 @@ async def test_the_document_describes_every_route_of_both_halves(tmp_path: Path)
             assert operation["responses"], path
     chat = document["paths"]["/v1/chat/completions"]["post"]
     assert set(chat["responses"]["200"]["content"]) == {"text/event-stream", "application/json"}
+    for route in ROUTES:
+        operation = document["paths"][route.path][route.method.lower()]
+        named = [each["name"] for each in operation["parameters"] if each["in"] == "path"]
+        assert named == (["id"] if ID in route.path else [])
+        assert ("requestBody" in operation) is (route.method == "POST")
+
+
+def references(part: object) -> Iterator[str]:
+    """Every schema that a part of the document refers to."""
+    if isinstance(part, dict):
+        if isinstance(part.get("$ref"), str):
+            yield part["$ref"]
+        for each in part.values():
+            yield from references(each)
+    elif isinstance(part, list):
+        for each in part:
+            yield from references(each)
+
+
+async def test_the_document_is_whole_and_its_operations_have_names_of_their_own(
+    tmp_path: Path,
+) -> None:
+    async with running(configured(tmp_path, [("api", "http://127.0.0.1:9")])) as proxy:
+        document = json.loads((await proxy.get("/openapi.json")).body)
+    prefix = "#/components/schemas/"
+    assert {each.removeprefix(prefix) for each in references(document)} <= set(
+        document["components"]["schemas"]
+    )
+    operations = [one for path in document["paths"].values() for one in path.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(ids) == len(set(ids))
+    video = document["components"]["schemas"]["Video"]["properties"]
+    assert video["status"]["enum"] == ["queued", "in_progress", "completed", "failed"]
+    form = document["paths"]["/v1/videos"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    order = document["components"]["schemas"][form["schema"]["$ref"].removeprefix(prefix)]
+    (files, _) = order["properties"]["input_reference"]["anyOf"]
+    assert files["items"] == {"type": "string", "format": "binary"}
+    content = document["paths"]["/v1/videos/{id}/content"]["get"]
+    assert content["security"] == [{"key": []}, {}]
 
 
 async def test_the_page_of_the_document_is_html(tmp_path: Path) -> None:

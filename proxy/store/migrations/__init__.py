@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from proxy.store.backend import LedgerUnavailable, driver_of
 from proxy.store.database import Database
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest revision in `versions/`."""
 
 _HERE: Final = Path(__file__).parent

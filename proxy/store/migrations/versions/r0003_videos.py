@@ -5,8 +5,6 @@ Revision 0003, after 0002.
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 
@@ -15,18 +13,23 @@ down_revision = "0002"
 
 _MOMENT = sa.DateTime(timezone=True).with_variant(sa.String(26), "sqlite")
 _STATES = "state IN ('waiting', 'kept', 'lost', 'evicted', 'deleted')"
-_KNOWN = "state <> 'kept' OR (sha256 IS NOT NULL AND size_bytes > 0 AND kept_at IS NOT NULL)"
+# A check that is null would pass.
+_KNOWN = """
+    state <> 'kept' OR (sha256 IS NOT NULL AND COALESCE(size_bytes, 0) > 0 AND kept_at IS NOT NULL)
+"""
 
+# SQLite's own times have no microseconds; those that stand there are taken over as they are.
 _EXPECT_ON_SQLITE = """
     INSERT INTO keepings (clip_id, state, link_dies_at, tries, next_try_at, fence)
-    SELECT id, 'waiting', strftime('%Y-%m-%d %H:%M:%S.000000', completed_at, '+1 day'), 0,
+    SELECT id, 'waiting',
+           datetime(substr(completed_at, 1, 19), '+1 day') || substr(completed_at, 20), 0,
            completed_at, 0
-    FROM clips WHERE state = 'delivered' AND url IS NOT NULL
+    FROM clips WHERE state = 'delivered'
 """
 _EXPECT_ON_POSTGRES = """
     INSERT INTO keepings (clip_id, state, link_dies_at, tries, next_try_at, fence)
     SELECT id, 'waiting', completed_at + interval '24 hours', 0, completed_at, 0
-    FROM clips WHERE state = 'delivered' AND url IS NOT NULL
+    FROM clips WHERE state = 'delivered'
 """
 
 
@@ -54,7 +57,13 @@ def _create_jobs() -> None:
         sa.ForeignKeyConstraint(["clip_id"], ["clips.id"]),
         sa.PrimaryKeyConstraint("clip_id"),
     )
-    op.create_index("jobs_unfinished", "jobs", ["owner"], **_where("ended_at IS NULL"))
+    op.create_index(
+        "jobs_unfinished",
+        "jobs",
+        ["owner"],
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
 
 
 def _create_keepings() -> None:
@@ -77,15 +86,23 @@ def _create_keepings() -> None:
         sa.ForeignKeyConstraint(["clip_id"], ["clips.id"]),
         sa.PrimaryKeyConstraint("clip_id"),
     )
-    op.create_index("keepings_waiting", "keepings", ["next_try_at"], **_where("state = 'waiting'"))
-    op.create_index("keepings_kept", "keepings", ["kept_at"], **_where("state = 'kept'"))
+    op.create_index(
+        "keepings_waiting",
+        "keepings",
+        ["next_try_at"],
+        sqlite_where=sa.text("state = 'waiting'"),
+        postgresql_where=sa.text("state = 'waiting'"),
+    )
+    op.create_index(
+        "keepings_kept",
+        "keepings",
+        ["kept_at"],
+        sqlite_where=sa.text("state = 'kept'"),
+        postgresql_where=sa.text("state = 'kept'"),
+    )
 
 
 def _expect_what_was_delivered() -> None:
     """A link lives 24 hours (vendor page); whether this one still does, the fetching finds out."""
     sqlite = op.get_bind().dialect.name == "sqlite"
     op.execute(_EXPECT_ON_SQLITE if sqlite else _EXPECT_ON_POSTGRES)
-
-
-def _where(condition: str) -> dict[str, Any]:
-    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
