@@ -158,7 +158,9 @@ async def open_house(
             _start_probes(house)
             house.follower.start()
             house.archive.start()
-            Rounds(house).start()
+            rounds = Rounds(house)
+            await rounds.begin()
+            rounds.start()
             try:
                 yield house, keyring
             finally:

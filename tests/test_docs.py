@@ -109,7 +109,7 @@ def test_a_command_in_the_readme_exists(line: str) -> None:
         assert words[0] in {"export", "curl"}
 
 
-@pytest.mark.parametrize("program", fences("python"), ids=["chat", "video"])
+@pytest.mark.parametrize("program", fences("python"), ids=["chat", "video", "key"])
 def test_a_program_in_the_readme_is_python_against_our_own_models(program: str) -> None:
     names = {
         keyword.value.value
@@ -126,7 +126,9 @@ def test_links_lead_to_files_and_limits_to_settings() -> None:
     for target in re.findall(r"\]\(([a-z.]+)\)", README):
         assert (ROOT / target).is_file(), target
     config = Config()
-    for group, name in re.findall(r"`(limits|follow|database|server|vault)\.([a-z_]+)`", README):
+    for group, name in re.findall(
+        r"`(limits|follow|replay|database|server|vault)\.([a-z_]+)`", README
+    ):
         assert hasattr(getattr(config, group), name), name
     assert config.server.port == 8080
 

@@ -1,4 +1,4 @@
-"""What teams' SDKs do when an answer is lost on its way: they ask again, and nothing is bought twice."""
+"""When an answer is lost on its way a team's SDK asks again, and nothing is bought twice."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from proxy.flows.house import House
 from proxy.flows.settle import Settlement
 from proxy.store.admission import Admission, KeyGone, admit
 from proxy.store.database import Connection, LedgerUnavailable
+from proxy.store.earlier import free_key
 from proxy.store.generations import (
     AttemptEnd,
     GenerationEnd,
@@ -112,6 +113,7 @@ def _unsent(house: House, generation: Generation) -> Settlement:
     def last(tx: Connection) -> None:
         end_attempt(tx, generation.id, 1, attempt_ended)
         end_generation(tx, generation.id, end)
+        free_key(tx, generation.id)  # its caller is told to send it again
 
     refused = [(clip_id, clip.Refused(reason)) for clip_id in generation.clip_ids]
     return Settlement(refused, now, last=last, held=is_written)

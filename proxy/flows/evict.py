@@ -6,6 +6,7 @@ and deletes. Readers of a clip that goes read on to its end.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ from proxy.store.keepings import (
     unheard_of,
 )
 from proxy.store.kept import Kept, Kind, Stored, VaultUnavailable
+
+MARK_SECONDS_MAX: Final = 5.0
+"""How long a start waits for a bucket that is to get its mark."""
 
 ROUND_SECONDS: Final = 3600.0
 """Between two rounds through the vault; the first comes soon after the start."""
@@ -58,15 +62,16 @@ class Rounds:
         self._due = -math.inf
         self._scrubbed_to = ""
 
+    async def begin(self) -> None:
+        """Give the vault its mark, unless it has one; a bucket that is away gets it later."""
+        with suppress(LedgerUnavailable, VaultUnavailable, TimeoutError):
+            async with asyncio.timeout(MARK_SECONDS_MAX):
+                await claim(self._house)
+
     def start(self) -> None:
         """From now on do the chores, every `heartbeat_seconds`."""
         pause = self._house.config.limits.heartbeat_seconds
-        self._house.background.start("vault mark", self._claim())
         self._house.background.forever("vault", self.tend, pause)
-
-    async def _claim(self) -> None:
-        with suppress(LedgerUnavailable, VaultUnavailable):  # the first round tries again
-            await claim(self._house)
 
     async def tend(self) -> None:
         """Do what is due."""

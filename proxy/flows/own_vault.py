@@ -15,29 +15,35 @@ from proxy.store.database import Connection
 from proxy.store.kept import VaultUnavailable
 from proxy.store.processes import read_mark, set_mark
 
-MARK: Final = "vault"
+GIVEN: Final = "vault"
+"""The installation's fact that its vault has this mark."""
+
+WANTED: Final = "vault_wanted"
+"""The mark that it is to get; durable first, so that a crash in between changes nothing."""
 
 
 async def claim(house: House) -> None:
-    """Give the vault a mark, once in an installation's life.
+    """Give the vault its mark, once in an installation's life.
 
-    Raises `LedgerUnavailable` and `VaultUnavailable`; then it has none yet.
+    Raises `LedgerUnavailable`, and `VaultUnavailable` for a vault that is away, or another's.
     """
-    if await house.database.read(lambda tx: read_mark(tx, MARK)) is not None:
+    if await house.database.read(lambda tx: read_mark(tx, GIVEN)) is not None:
         return
-    mark = house.mint(MARK)
-    # The vault has it before anybody goes by it; one who was quicker is followed.
-    await house.vault.set_mark(mark)
+    minted = house.mint(GIVEN)
 
-    def write(tx: Connection) -> str:
-        found = read_mark(tx, MARK)
-        if found is None:
-            set_mark(tx, MARK, mark)
-        return found or mark
+    def want(tx: Connection) -> str:
+        wanted = read_mark(tx, WANTED)
+        if wanted is None:
+            set_mark(tx, WANTED, minted)
+        return wanted or minted
 
-    known = await house.database.write(write)
-    if known != mark:
-        await house.vault.set_mark(known)
+    mark = await house.database.write(want)
+    found = await house.vault.mark()
+    if found is None:
+        await house.vault.set_mark(mark)
+    elif found != mark:
+        raise _not_ours(mark)
+    await house.database.write(lambda tx: set_mark(tx, GIVEN, mark))
 
 
 async def prove(house: House) -> None:
@@ -45,10 +51,13 @@ async def prove(house: House) -> None:
 
     Raises `VaultUnavailable` where it is another one, or away, and `LedgerUnavailable`.
     """
-    known = await house.database.read(lambda tx: read_mark(tx, MARK))
-    if known is None:
+    mark = await house.database.read(lambda tx: read_mark(tx, GIVEN))
+    if mark is None:
         raise VaultUnavailable("the vault has no mark yet")
-    if await house.vault.mark() != known:
-        # An operator who means it to be ours writes the mark there by hand.
-        message = f"the vault is another one, or empty: {kept.MARK} in it does not say {known}"
-        raise VaultUnavailable(message)
+    if await house.vault.mark() != mark:
+        raise _not_ours(mark)
+
+
+def _not_ours(mark: str) -> VaultUnavailable:
+    # An operator who means it to be ours writes the mark there by hand.
+    return VaultUnavailable(f"the vault is not ours, or empty: its {kept.MARK} does not say {mark}")

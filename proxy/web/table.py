@@ -23,7 +23,7 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A query parameter that a route knows, in the words of a JSON Schema."""
+    """A query parameter or a header that a route knows, in the words of a JSON Schema."""
 
     name: str
     about: str
@@ -47,6 +47,7 @@ class Route:
     request: tuple[Media, ...] = ()
     reply: tuple[Media, ...] = ()
     query: tuple[Parameter, ...] = ()
+    headers: tuple[Parameter, ...] = ()
     own_door: bool = False
 
 
@@ -80,6 +81,20 @@ _CONTENT_REPLY: Final = (
     Media(_JSON, "Link"),
 )
 
+_REPEATS: Final = (
+    Parameter(
+        "Idempotency-Key",
+        "A name for this purchase: the same name and body get the same answer, and nothing is "
+        "bought twice.",
+        {"type": "string", "minLength": 1, "maxLength": 255},
+    ),
+    Parameter(
+        "x-clipmeter-reuse",
+        "on: an identical earlier request of the team will do, where the operator allows it.",
+        {"type": "string", "enum": ["on", "off"], "default": "off"},
+    ),
+)
+
 ROUTES: Final = (
     Route(
         method="POST",
@@ -89,6 +104,7 @@ ROUTES: Final = (
         summary="Render 1 to 4 clips; progress and links are streamed as the vendor sends them.",
         request=(Media(_JSON),),
         reply=(Media("text/event-stream"), Media(_JSON)),
+        headers=_REPEATS,
     ),
     Route(
         method="POST",
@@ -98,6 +114,7 @@ ROUTES: Final = (
         summary="Order a clip, and come back for it.",
         request=(Media("multipart/form-data", "VideoForm"), Media(_JSON, "VideoOrder")),
         reply=(Media(_JSON, "Video"),),
+        headers=_REPEATS,
     ),
     Route(
         method="GET",

@@ -97,11 +97,13 @@ def _operation(route: Route) -> dict[str, Any]:
 def _parameters(route: Route) -> list[dict[str, Any]]:
     text = {"type": "string"}
     path = [{"name": "id", "in": "path", "required": True, "schema": text}]
-    query = [
-        {"name": each.name, "in": "query", "description": each.about, "schema": {**each.schema}}
-        for each in route.query
+    places = [*(("query", each) for each in route.query)]
+    places += [("header", each) for each in route.headers]
+    named = [
+        {"name": each.name, "in": place, "description": each.about, "schema": {**each.schema}}
+        for place, each in places
     ]
-    return [*(path if ID in route.path else []), *query]
+    return [*(path if ID in route.path else []), *named]
 
 
 def _roles(roles: tuple[Role, ...]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from proxy.config import SQLITE_FILE
 from tests.gateways import STREAM_HEADERS as HEADERS
 from tests.gateways import Act, Gateway, Request, answers, gateways, head, write_chunk
-from tests.repeating import QUEUED, QUICK, asks, create
+from tests.repeating import QUEUED, QUICK, asks, create, until_state
 from tests.running import Answer, Running, configured, read, running
 from tests.server_process import ServerProcess
 from tests.streams import DONE, chunk, frame, success
@@ -39,24 +42,17 @@ def streams_clip() -> Act:
 
 
 @dataclass
-class Killed:
-    """What a kill would leave behind: the folder, and whether a purchase was written down."""
-
-    folder: Path
-    written: bool
-
-
-@dataclass
 class Kills:
     """Stands before the database, and keeps what a kill before and after each write would leave."""
 
     proxy: Running
     folder: Path
-    made: list[Killed] = field(default_factory=list)
+    made: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.database = self.proxy.house.database
-        self.proxy.house.database = self.proxy.house.settler._database = self  # type: ignore[assignment]
+        house = self.proxy.house
+        self.database = house.database
+        house.database = house.settler._database = self  # type: ignore[assignment]
         self.read = self.database.read
         self.close = self.database.close
 
@@ -67,19 +63,23 @@ class Kills:
         return written
 
     async def _keep(self) -> None:
-        """Copy the folder while nobody else writes."""
+        """Copy the folder's files while nobody else writes."""
         folder = self.folder / str(len(self.made))
+        folder.mkdir(parents=True)
+        self.made.append(folder)
         source = self.proxy.config.data_dir
 
         def copy(_tx: object) -> None:
-            shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.sock", "lock"))
+            for name in ("secret", SQLITE_FILE, f"{SQLITE_FILE}-wal"):
+                shutil.copy(source / name, folder)
 
-        self.made.append(Killed(folder, written=False))
         await self.database.write(copy)
-        self.made[int(folder.name)].written = await self._is_written()
 
-    async def _is_written(self) -> bool:
-        return bool(await self.proxy.rows("SELECT id FROM generations"))
+
+def was_written(folder: Path) -> bool:
+    """Whether the killed process had written its purchase down."""
+    with closing(sqlite3.connect(folder / SQLITE_FILE)) as ledger:
+        return bool(ledger.execute("SELECT COUNT(*) FROM generations").fetchone()[0])
 
 
 Post = Callable[[Running, str], Awaitable[Answer]]
@@ -116,33 +116,32 @@ async def test_killed_between_any_two_writes_it_is_resumed_or_told_and_never_bou
             kills = Kills(proxy, tmp_path / "killed")
             first = await post(proxy, proxy.key)
             await proxy.settled()
-            async with asyncio.timeout(20):
-                while "delivered" not in await proxy.states():  # noqa: ASYNC110 - a row tells nobody
-                    await asyncio.sleep(0.01)
+            await until_state(proxy, "delivered")
             key, made = proxy.key, list(kills.made)
             proxy.house.database = proxy.house.settler._database = kills.database
         assert first.status == 200
-        assert sum(one.written for one in made) >= 3
-        assert not made[0].written
-        for one in made:
+        written = [was_written(folder) for folder in made]
+        assert sum(written) >= 3
+        assert not written[0]
+        for folder, bought in zip(made, written, strict=True):
             api.does(*acts)
             before = api.posts
-            async with running(configured(one.folder, urls, **kept), seed=NEXT) as proxy:
+            async with running(configured(folder, urls, **kept), seed=NEXT) as proxy:
                 given = [await post(proxy, key) for _ in range(2)]
-                assert_told(given, first, bought=not one.written)
-                assert api.posts - before == (0 if one.written else 1)
+                assert_told(given, first, anew=not bought)
+                assert api.posts - before == (0 if bought else 1)
 
 
-def assert_told(given: list[Answer], first: Answer, *, bought: bool) -> None:
+def assert_told(given: list[Answer], first: Answer, *, anew: bool) -> None:
     """Each is the clip, or the error that names the first request."""
     generation = "x-clipmeter-generation"
     ids = {one.headers[generation] for one in given}
     assert len(ids) == 1
-    assert bought or ids == {first.headers[generation]}
+    assert anew or ids == {first.headers[generation]}
     for one in given:
         if one.status == 504:
             one.assert_error(504, "outcome_unknown")
-            assert not bought
+            assert not anew
         else:
             assert (one.status, one.broken) == (200, False)
             assert b"/content?" in one.body or b"clip-1" in one.body or b'"video' in one.body

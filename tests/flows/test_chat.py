@@ -20,6 +20,7 @@ import structlog
 
 from proxy.core.request import ChatRequest
 from proxy.remote.gateway import Call
+from proxy.store.admission import Admitted
 from proxy.store.database import LedgerUnavailable
 from tests.gateways import (
     Act,
@@ -368,6 +369,30 @@ async def test_when_every_gateway_fails_the_last_answer_is_passed_on(tmp_path: P
         assert answer.headers["x-should-retry"] == "false"
         assert [one.posts for one in (api, vip, b)] == [1, 1, 1]
         assert await proxy.settled() == ["failed"]
+
+
+async def test_after_an_attempt_that_may_have_bought_no_error_invites_to_try_again(
+    tmp_path: Path,
+) -> None:
+    lasts = {
+        "rate limit": refusal(429, "当前分组上游负载已饱和,请稍后再试"),
+        "our key": refusal(401, "无效的令牌"),
+        "our balance": refusal(403, "quota is not enough", "insufficient_user_quota"),
+        "5xx": refusal(503),
+    }
+    async with serving(tmp_path) as (proxy, (api, vip, b)):
+        for name, last in lasts.items():
+            for one in (api, vip):
+                one.does(answers(504, b"<html>time-out"))
+            b.does(last)
+            answer = await proxy.chat(ask(name))
+            assert answer.status >= 400
+            assert answer.headers["x-should-retry"] == "false"
+            assert "retry-after" not in answer.headers
+            generation = answer.headers["x-clipmeter-generation"]
+            assert "nothing was bought" not in answer.error["message"]
+            if name.startswith("our"):
+                assert generation in answer.error["message"]
 
 
 async def test_a_careful_setting_rotates_on_the_named_statuses_alone(tmp_path: Path) -> None:
@@ -756,13 +781,17 @@ class AwayOnRotation:
     """A database that is away for every write of a further attempt, and for what follows."""
 
     def __init__(self, database: Any) -> None:
-        self.database, self.writes = database, 0
+        self.database, self.away = database, False
 
     async def write(self, fn: Any) -> Any:
-        self.writes += 1
-        if self.writes > 1:
+        if self.away:
             raise LedgerUnavailable("away")
-        return await self.database.write(fn)
+        written = await self.database.write(fn)
+        self.away = isinstance(written, Admitted)
+        return written
+
+    async def read(self, fn: Any) -> Any:
+        return await self.database.read(fn)
 
 
 @pytest.mark.parametrize(

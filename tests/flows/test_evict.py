@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxy.flows.evict import Rounds, make_room, show, sweep
+from proxy.flows.own_vault import prove
 from proxy.store.database import LedgerUnavailable
 from proxy.store.held import Reader
 from proxy.store.kept import Absence, Kept, Kind, VaultUnavailable
@@ -263,7 +264,7 @@ async def test_a_vault_that_is_not_there_costs_no_clip(tmp_path: Path, lines: li
             answer.assert_error(503, "vault_unavailable", retry=True)
             assert await states(kept, clip_ids) == ["kept"] * 3
             await rounds.tend()
-            (line,) = [line for line in lines if "another one" in str(line.get("words"))][-1:]
+            (line,) = [line for line in lines if "is not ours" in str(line.get("words"))][-1:]
             assert line["event"] == "vault_unavailable"
             clip_ids.append(await kept.deliver("late"))
             await kept.assert_kept(clip_ids[-1])
@@ -271,6 +272,23 @@ async def test_a_vault_that_is_not_there_costs_no_clip(tmp_path: Path, lines: li
         assert await rounds.scrub() == 1
         for clip_id in clip_ids:
             await kept.assert_kept(clip_id)
+
+
+async def test_a_vault_that_is_away_at_the_start_gets_its_mark_in_a_round(tmp_path: Path) -> None:
+    class Away:
+        async def mark(self) -> None:
+            raise VaultUnavailable("away")
+
+    async with keeping(tmp_path) as kept:
+        house, rounds = kept.proxy.house, Rounds(kept.proxy.house)
+        await kept.change("DELETE FROM installation WHERE key = 'vault'")
+        vault, house.vault = house.vault, Away()  # type: ignore[assignment]
+        await rounds.begin()
+        house.vault = vault
+        with pytest.raises(VaultUnavailable):
+            await prove(house)
+        await rounds.go_round()
+        await prove(house)
 
 
 async def test_a_lost_clip_that_is_there_again_is_kept_as_before(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import itertools
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -696,8 +695,7 @@ async def test_no_job_is_asked_for_by_two_processes_nor_twice_an_interval(
             await until(lambda: len(two.house.follower) == 20)
             counts = {path: len(at) for path, at in seen.items()}
             await until(lambda: all(len(seen[path]) > count + 2 for path, count in counts.items()))
-        gaps = [
-            later - earlier for at in seen.values() for earlier, later in itertools.pairwise(at)
-        ]
-        # What was sent in time may be read late; of two who ask, one comes before half-time.
-        assert min(gaps) > pace / 2
+        # What was sent in time may be read late, so one more may fit; two who ask are twice that.
+        for at in seen.values():
+            assert len(at) >= 6
+            assert len(at) - 1 <= (at[-1] - at[0]) / pace + 1

@@ -1,4 +1,4 @@
-"""A vault has one mark, which is given once, and by which alone it is known."""
+"""A vault has one mark, which is given once, and by which alone it is known to be ours."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_vault_is_ours_from_its_mark_on_and_another_is_not(
         other = Vault.open(other_url, tmp_path / "two", BOUNDS)
         again.vault = other
         await claim(again)
-        with pytest.raises(VaultUnavailable, match="vault_one"):
+        with pytest.raises(VaultUnavailable, match="does not say vault_one"):
             await prove(again)
         # An operator who means it says so by hand.
         await other.set_mark("vault_one\n")
@@ -51,21 +51,53 @@ async def test_a_vault_is_ours_from_its_mark_on_and_another_is_not(
         other.close()
 
 
-async def test_two_that_claim_at_once_go_by_one_mark(tmp_path: Path) -> None:
+async def test_a_crash_between_the_steps_of_a_claim_changes_nothing(tmp_path: Path) -> None:
+    class Crash(Exception):
+        pass
+
     with desk(tmp_path) as made:
         vault = Vault.open(None, tmp_path, BOUNDS)
-        quicker = house_of(made.operator.database, vault, lambda prefix: f"{prefix}_quick")
 
-        class Slow:
-            """The vault as one sees it who is overtaken between its two steps."""
+        class Breaking:
+            """A vault whose owner is killed before, or behind, its marking."""
+
+            mark = vault.mark
+
+            def __init__(self, *, behind: bool) -> None:
+                self.behind = behind
 
             async def set_mark(self, mark: str) -> None:
-                await vault.set_mark(mark)
-                if mark == "vault_slow":
-                    await claim(quicker)
+                if self.behind:
+                    await vault.set_mark(mark)
+                raise Crash
 
-        slow = house_of(made.operator.database, cast("Vault", Slow()), lambda one: f"{one}_slow")
-        await claim(slow)
-        assert await vault.mark() == "vault_quick"
-        await prove(quicker)
+        for number, behind in enumerate((False, True)):
+            breaking = cast("Vault", Breaking(behind=behind))
+            with pytest.raises(Crash):
+                await claim(house_of(made.operator.database, breaking, counted(number)))
+        house = house_of(made.operator.database, vault, counted(2))
+        with pytest.raises(VaultUnavailable, match="no mark yet"):
+            await prove(house)
+        await claim(house)
+        await prove(house)
+        assert await vault.mark() == "vault_0"
         vault.close()
+
+
+async def test_a_vault_of_another_installation_is_never_claimed(tmp_path: Path) -> None:
+    for name in ("theirs", "ours"):
+        (tmp_path / name).mkdir()
+    with desk(tmp_path / "theirs") as theirs, desk(tmp_path / "ours") as ours:
+        vault = Vault.open(None, tmp_path, BOUNDS)
+        first = house_of(theirs.operator.database, vault, counted(1))
+        second = house_of(ours.operator.database, vault, counted(2))
+        await claim(first)
+        for deed in (claim, claim, prove):
+            with pytest.raises(VaultUnavailable):
+                await deed(second)
+        await prove(first)
+        vault.close()
+
+
+def counted(number: int) -> Callable[[str], str]:
+    return lambda prefix: f"{prefix}_{number}"

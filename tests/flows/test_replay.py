@@ -543,6 +543,37 @@ async def test_a_repeat_that_cannot_be_looked_up_buys_nothing(tmp_path: Path) ->
         assert api.posts == 1
 
 
+class AwayAfterAdmission:
+    """A database that is away for every write but the first."""
+
+    def __init__(self, database: Any) -> None:
+        self.database, self.writes, self.read = database, 0, database.read
+
+    async def write(self, fn: Any) -> Any:
+        self.writes += 1
+        if self.writes > 1:
+            raise LedgerUnavailable("away")
+        return await self.database.write(fn)
+
+
+async def test_who_is_told_to_ask_again_may_although_the_settlement_was_late(
+    tmp_path: Path,
+) -> None:
+    limits = {"settle_seconds_max": 0.3}
+    acts = refusal(401, "无效的令牌"), streams(BODY)
+    async with serving(tmp_path, *acts, limits=limits) as (proxy, api):
+        house, database = proxy.house, proxy.house.database
+        away: Any = AwayAfterAdmission(database)
+        house.database = house.settler._database = away
+        first = await proxy.chat(asks(), idempotency_key="k")
+        first.assert_error(503, "ledger_unavailable", retry=True)
+        house.database = house.settler._database = database
+        await until(lambda: house.settler.late == 0)
+        again = await proxy.chat(asks(), idempotency_key="k")
+        assert (again.status, again.body) == (200, BODY)
+        assert api.posts == 2
+
+
 async def test_a_video_is_the_same_video_as_it_stands_now(tmp_path: Path) -> None:
     link = "https://cdn.example/clip.mp4"
     done = answers(200, {**QUEUED, "status": "completed", "url": link})

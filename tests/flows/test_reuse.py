@@ -30,6 +30,7 @@ from tests.repeating import (
     hosting,
     replayed,
     serving,
+    until_state,
     usage,
 )
 from tests.running import Answer, Running, ask, configured, read, running, until
@@ -254,9 +255,7 @@ async def test_a_video_is_the_earlier_video(tmp_path: Path) -> None:
         assert json.loads(running_still.body)["id"] == clip_id
         await until(lambda: api.posts < len(api.requests))
         await proxy.settled()
-        async with asyncio.timeout(20):
-            while "delivered" not in await proxy.states():  # noqa: ASYNC110 - the row tells nobody
-                await asyncio.sleep(0.01)
+        await until_state(proxy, "delivered")
         await kept(proxy, clip_id)
         again = await create(proxy, **ON)
         video = json.loads(again.body)

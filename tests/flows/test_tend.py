@@ -19,10 +19,11 @@ from proxy.flows import tend as chores
 from proxy.flows.settle import Settlement
 from proxy.flows.tend import sweep_orphans, tend, write_off
 from proxy.store.tables import JOBS
+from tests.archiving import Shifted
 from tests.gateways import gateways, resets, streams
 from tests.jobs import FAST, Started, asked, completed, hasty, polls, said, started
-from tests.running import KEY_SEED, Running, configured, running, until
-from tests.streams import chunk, frame
+from tests.running import KEY_SEED, Running, ask, configured, running, until
+from tests.streams import chinese, chunk, frame
 
 
 class NothingUsed:
@@ -45,6 +46,38 @@ async def test_the_running_work_of_a_living_process_is_left_alone(tmp_path: Path
                 gate.set()
                 await response.read()
             assert await proxy.settled() == ["unknown"]
+
+
+async def test_keys_and_answers_whose_time_is_over_are_forgotten(tmp_path: Path) -> None:
+    async with gateways("api") as (api,):
+        api.does(streams(chinese()))
+        replay = {"idempotency_hours": 1}
+        async with running(configured(tmp_path, [("api", api.url)], replay=replay)) as proxy:
+            await proxy.chat(idempotency_key="k")
+            await proxy.settled()
+            house = proxy.house
+            house.clock = Shifted(house.clock)
+            for minutes, left in ((59, 1), (61, 0)):
+                house.clock.seconds = 60.0 * minutes
+                await tend(house, NothingUsed())  # type: ignore[arg-type]
+                for table in ("idempotency_keys", "answers"):
+                    assert await proxy.rows(f"SELECT COUNT(*) FROM {table}") == [(left,)]
+            assert await proxy.states() == ["delivered"]
+
+
+async def test_of_too_many_answers_the_oldest_is_forgotten(tmp_path: Path) -> None:
+    async with gateways("api") as (api,):
+        api.does(streams(chinese()))
+        replay = {"answer_bytes_max": 5_000, "answers_bytes_max": 5_000}
+        async with running(configured(tmp_path, [("api", api.url)], replay=replay)) as proxy:
+            given = [await proxy.chat(ask(f"no. {number}")) for number in range(4)]
+            await proxy.settled()
+            assert await proxy.rows("SELECT COUNT(*) FROM answers") == [(4,)]
+            await tend(proxy.house, NothingUsed())  # type: ignore[arg-type]
+            left = await proxy.rows("SELECT generation_id, size_bytes FROM answers")
+            assert sum(size for _, size in left) <= 5_000
+            last = given[-1].headers["x-clipmeter-generation"]
+            assert last in [generation for generation, _ in left]
 
 
 async def test_the_work_of_a_process_that_is_gone_becomes_unknown(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ STORE = "tests/store/"
 CLIPS = f"{STORE}test_clips.py::"
 GENERATIONS = f"{STORE}test_generations.py::"
 EARLIER = f"{STORE}test_earlier.py::"
+REPLAY = "tests/flows/test_replay.py::"
+AUDIENCE = "tests/flows/test_audience.py::"
+AGAIN = f"{REPLAY}test_a_finished_answer_is_given_again_byte_for_byte"
 
 PROVES = f"{METER}test_an_answer_proves_what_it_proves_under_any_chunking"
 LEAVES = f"{CHAT}test_a_caller_who_leaves_changes_nothing_about_the_metering"
@@ -204,15 +207,15 @@ WRITE_AHEAD = (
         (
             Edit(
                 "proxy/flows/paid.py",
-                "                await take_hold(house, generation, call.body, prompt)\n",
-                "                pass\n",
+                "                repeat = await admitted(house, generation, prompt)\n",
+                "                repeat = None\n",
             ),
             Edit(
                 "proxy/flows/paid.py",
                 "                met = await rotate(house, generation, call)\n",
                 """\
                 met = await rotate(house, generation, call)
-                await take_hold(house, generation, call.body)
+                await admitted(house, generation, prompt=None)
 """,
             ),
         ),
@@ -464,6 +467,34 @@ SENT_ONCE = (
         ),
     ),
     Mutant(
+        "what repeats a finished request is sent all the same",
+        7,
+        (
+            Edit(
+                "proxy/flows/paid.py",
+                "            if repeat is not None:\n",
+                "            if repeat is not None and repeat.run is not None:\n",
+            ),
+        ),
+        (f"{AGAIN}[streamed]", f"{AGAIN}[unstreamed]"),
+    ),
+    Mutant(
+        "every error frees the key of its request",
+        7,
+        (
+            Edit(
+                "proxy/flows/paid.py",
+                "        may_come_again = _invites(reply)\n",
+                "        may_come_again = reply.status >= 400\n",
+            ),
+        ),
+        (
+            f"{AGAIN}[refused for its prompt]",
+            f"{AGAIN}[our account]",
+            f"{REPLAY}test_every_gateways_5xx_is_given_again_and_not_sent_again",
+        ),
+    ),
+    Mutant(
         "an attempt after a rotation leaves no row",
         7,
         (
@@ -624,6 +655,42 @@ LIMITS = (
     ),
 )
 
+SHARED = (
+    Mutant(
+        "who joins an answer hears what comes from then on",
+        2,
+        (
+            Edit(
+                "proxy/flows/audience.py",
+                "listener.catch_up(self._said, between=self._between)",
+                "listener.catch_up((), between=self._between)",
+            ),
+        ),
+        (
+            f"{AUDIENCE}test_who_joins_hears_all_from_the_first_byte",
+            f"{AUDIENCE}test_who_joins_late_may_have_all_that_was_said_waiting",
+        ),
+    ),
+    Mutant(
+        "who comes after an answer was cut hears what was not announced",
+        4,
+        (Edit("proxy/flows/audience.py", "        if broken:\n", "        if not self._said:\n"),),
+        (f"{AUDIENCE}test_an_answer_that_broke_off_looks_broken_to_all_and_is_joined_by_nobody",),
+    ),
+    Mutant(
+        "an answer is kept for joiners without end",
+        9,
+        (
+            Edit(
+                "proxy/flows/audience.py",
+                "        if self._said_bytes > self._said_bytes_max:\n",
+                "        if self._said_bytes_max < 0:\n",
+            ),
+        ),
+        (f"{AUDIENCE}test_what_is_too_long_to_be_kept_can_no_longer_be_joined",),
+    ),
+)
+
 FOLLOWED = (
     Mutant(
         "a process settles what another has taken over",
@@ -766,8 +833,8 @@ ARCHIVED = (
         (
             Edit(
                 "proxy/flows/own_vault.py",
-                "    if await house.vault.mark() != known:\n",
-                "    if not known:\n",
+                "    if await house.vault.mark() != mark:\n",
+                "    if not mark:\n",
             ),
         ),
         (f"{EVICT}test_a_vault_that_is_not_there_costs_no_clip",),
@@ -826,6 +893,7 @@ MUTANTS = (
     *SENT_ONCE,
     *TENANTS,
     *LIMITS,
+    *SHARED,
     *FOLLOWED,
     *ARCHIVED,
     *SHUTDOWN,

@@ -367,6 +367,8 @@ async def test_callers_are_sent_to_the_bucket_where_the_operator_wants_it(
         head = await fetch(proxy, content(made), "HEAD")
         assert (head.status, head.headers["etag"]) == (200, ETAG)
         assert (await fetch(proxy, content(made), **{"if-none-match": ETAG})).status == 304
+        same = await fetch(proxy, content(made), range="bytes=0-1", **{"if-match": ETAG})
+        assert (same.status, same.body) == (206, DATA[:2])
         beyond = await fetch(proxy, content(made), range="bytes=300000-")
         beyond.assert_error(416, "range_not_satisfiable")
         streamed = await fetch(proxy, content(made, "redirect=0"))

@@ -70,6 +70,34 @@ async def test_a_request_is_one_line_that_says_who_what_where_and_how_much(
     assert line["duration_ms"] >= line["overhead_ms"] > 0  # type: ignore[operator]
 
 
+async def test_the_line_of_an_answer_given_again_names_the_first_and_charges_nothing(
+    tmp_path: Path, lines: io.StringIO
+) -> None:
+    async with serving(tmp_path, streams(chinese(2)), refusal(400)) as proxy:
+        first = await proxy.chat(ask(PROMPT, n=2))
+        await proxy.settled()
+        await proxy.chat(ask(PROMPT, n=2), x_stainless_retry_count="1")
+        for _ in range(2):
+            await proxy.chat(ask("no"), idempotency_key="k")
+        shown = proxy.house.metrics.render("")[0].decode()
+    _, again, refused, refused_again = requests(lines)
+    expected = {
+        "generation": first.headers["x-clipmeter-generation"],
+        "status": 200,
+        "replayed": 2,
+        "reason": "retry",
+        "retry_count": 1,
+        "attempts": 0,
+        "delivered": 0,
+        "amount_micros": 0,
+    }
+    assert {name: again[name] for name in expected} == expected
+    assert refused_again["generation"] == refused["generation"]
+    assert [line["origin"] for line in (refused, refused_again)] == ["client", "client"]
+    name = 'clipmeter_http_requests_total{code="400",method="POST",origin="client"'
+    assert name in shown
+
+
 async def test_no_line_holds_a_key_a_prompt_or_a_link(tmp_path: Path, lines: io.StringIO) -> None:
     async with serving(tmp_path, streams(chinese()), refusal(400, f"no {PROMPT}")) as proxy:
         await proxy.chat(ask(PROMPT))
